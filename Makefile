@@ -1,0 +1,59 @@
+# Every target builds its own virtual environment from constraints.txt; nothing has to be there
+# but Python 3.11 or newer and a package index. PYTHON=, VENV= and SECONDS= may be set.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SECONDS ?= 60
+URL ?=
+PYTEST_ARGS ?=
+
+# An exported PIP_CONSTRAINT holds for the isolated build of this package too.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.PHONY: help demo test lint types bench format clean
+
+help:
+	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
+	@echo "make test   all tests"
+	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
+	@echo "make bench  what it costs, beside the alternatives"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[test]"
+	@touch $@
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[bench]"
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py --seconds $(SECONDS) $(if $(URL),--url "$(URL)")
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.test
+	$(BIN)/mypy src tests examples benchmarks
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,35 @@
+"""The policies by name, in the order of the table.
+
+To add one, write its class against ``policy.Policy`` with a constructor ``(clock, random)`` and
+enter it here; one object is made per client.
+"""
+
+from __future__ import annotations
+
+from .anchors_botocore import BotocoreAdaptive, BotocoreStandard
+from .anchors_breakers import PollyStandard, Resilience4j
+from .anchors_budgets import EnvoyBudget, FinagleBudget, GrpcThrottle, SreThrottle
+from .anchors_loops import AiohttpRetry, FixedThree, Loop, Stamina, Tenacity
+from .policy import PolicyFactory
+
+NONE = "none"
+FIXED = "fixed3"
+BOUND = "clairvoyant"
+"""Name of the bound; it needs the whole world, so ``runner`` makes it, not ``POLICIES``."""
+
+POLICIES: dict[str, PolicyFactory] = {
+    NONE: Loop,
+    FIXED: FixedThree,
+    "aiohttp_retry": AiohttpRetry,
+    "tenacity": Tenacity,
+    "stamina": Stamina,
+    "grpc_a6": GrpcThrottle,
+    "finagle": FinagleBudget,
+    "envoy": EnvoyBudget,
+    "boto_std": BotocoreStandard,
+    "boto_adapt": BotocoreAdaptive,
+    "sre_k2": SreThrottle,
+    "resilience4j": Resilience4j,
+    "polly": PollyStandard,
+}
+"""Makes each policy for one client."""

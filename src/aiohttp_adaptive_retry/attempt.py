@@ -1,0 +1,313 @@
+"""aiohttp's side of one attempt: what its outcome means, what may be sent again, what to let go.
+
+Each function here answers for a measured trap of aiohttp's client; the tests name them one by one.
+Only public names of aiohttp are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+from collections.abc import Callable
+from types import CellType, FunctionType
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs, payload
+from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
+
+__all__ = (
+    "Replays",
+    "UploadWatch",
+    "classify",
+    "discard",
+    "may_be_sent_again",
+    "rearm",
+    "total_timeout",
+    "watch_upload",
+)
+
+Outcome = Literal["transient", "permanent", "ignored"]
+
+# Connecting failed for a reason that the next attempt will meet again.
+_PERMANENT: Final = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ClientSSLError,
+    aiohttp.ServerFingerprintMismatch,
+)
+# What the network, or the server at its other end, does to a request.
+_TRANSIENT: Final = (
+    aiohttp.ClientOSError,
+    aiohttp.ServerConnectionError,  # disconnected, and all of its own timeouts
+    aiohttp.ClientConnectionResetError,
+    aiohttp.ClientPayloadError,
+    ConnectionError,
+)
+
+
+def classify(error: BaseException, retry_statuses: frozenset[int]) -> Outcome:
+    """What an exception says about the server.
+
+    "transient": a failure that a retry may mend. "permanent": a failure that it will not.
+    "ignored": nothing about the server. A bare TimeoutError is the caller's own deadline (`total`
+    fires once; who retries after it outlives the deadline), CancelledError is the caller leaving,
+    and what the network did not raise came from another middleware or from the caller's body.
+    """
+    if isinstance(error, _PERMANENT):
+        return "permanent"
+    if isinstance(error, _TRANSIENT):
+        return "transient"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return "transient" if error.status in retry_statuses else "permanent"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # In a handler this is an answer that can't be parsed: damage, as on any connection.
+        return "transient"
+    return "ignored"
+
+
+# Sending again.
+
+_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+
+def may_be_sent_again(request: ClientRequest, methods: frozenset[str]) -> bool:
+    """Whether a second copy does no harm: by its method, or by the caller's word for it."""
+    return request.method in methods or _IDEMPOTENCY_KEY in request.headers
+
+
+def rearm(request: ClientRequest) -> None:
+    """Make a request that is sent again wait for `100 Continue` again, if it ever did."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        request.update_expect_continue()
+
+
+# Immutable, or rewound by aiohttp without another thread in it: safe to send again at any time.
+_IN_MEMORY: Final = (payload.BytesPayload, payload.BytesIOPayload)
+# Gone once read, whatever `consumed` says (aiohttp 3.12 to 3.13 has it False in a FormData).
+_ONE_SHOT: Final = (payload.AsyncIterablePayload, BodyPartReaderPayload)
+
+
+class UploadWatch:
+    """Knows whether a body's upload has begun, and whether it has come to its end.
+
+    It stands before the payload's public `write_with_length` on that one instance, since nothing
+    public says so: after an early answer `consumed` is False for a file whose cancelled writer is
+    still reading in an executor, and a replay would race it and send a corrupt body.
+    """
+
+    __slots__ = ("_body", "_running", "begun")
+
+    def __init__(self, body: payload.Payload) -> None:
+        # Weak, as the payload holds this object.
+        self._body = weakref.ref(body)
+        self._running = 0
+        self.begun = False
+
+    async def __call__(self, writer: Any, content_length: int | None) -> None:
+        self.begun = True
+        self._running += 1
+        # aiohttp calls this as the body's method, so there is a body.
+        body = cast(payload.Payload, self._body())
+        await type(body).write_with_length(body, writer, content_length)
+        # Not reached by an upload that fails or is cancelled: what it left behind is unknown.
+        self._running -= 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether every upload that began has come to its end."""
+        return not self._running
+
+    def replayable(self) -> bool:
+        """Whether the body can be sent (again) from its start."""
+        if not self.begun:
+            return True
+        body = self._body()
+        return body is not None and self.finished and not body.consumed and not _one_shot(body)
+
+
+def watch_upload(request: ClientRequest) -> UploadWatch | None:
+    """Watch the body's upload, if it has one that can't be sent again at any time.
+
+    A body that a redirect hands on is watched already.
+    """
+    body: payload.Payload | bytes = request.body
+    if not isinstance(body, payload.Payload) or isinstance(body, _IN_MEMORY):
+        return None
+    watch = body.__dict__.get("write_with_length")
+    if not isinstance(watch, UploadWatch):
+        watch = UploadWatch(body)
+        body.write_with_length = watch  # type: ignore[method-assign]
+    return watch
+
+
+def _one_shot(body: payload.Payload) -> bool:
+    if isinstance(body, MultipartWriter):
+        return any(_one_shot(part) for part, _, _ in body if isinstance(part, payload.Payload))
+    return isinstance(body, _ONE_SHOT)
+
+
+# Letting go.
+
+#: A body up to this many bytes is read to its end, so that its connection can be used again.
+_DRAIN_BYTES: Final = 64 * 1024
+#: Seconds given to it. A body that is not there by now is not worth a connection's wait.
+_DRAIN_SECONDS: Final = 0.05
+
+
+async def discard(response: ClientResponse) -> None:
+    """Give the connection of a response back before the wait: to the pool if that is cheap.
+
+    A small body that is there, or that comes within 50 ms, is read to its end, which returns the
+    connection by itself. Everything else is released, which closes it: no body is waited for that
+    may not end.
+    """
+    try:
+        content = response.content
+        length = response.content_length
+        if not content.is_eof() and (length is None or length <= _DRAIN_BYTES):
+            await _drain(content)
+    finally:
+        response.release()
+
+
+async def _drain(content: aiohttp.StreamReader) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            read = 0
+            while not content.at_eof():
+                read += len(await content.readany())
+                if read > _DRAIN_BYTES:
+                    return
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        # A bare TimeoutError of the call's deadline comes here too; the wait that follows is cut
+        # short by the same deadline.
+        pass
+
+
+# The deadline.
+
+
+def total_timeout(request: ClientRequest, handler: ClientHandlerType) -> float | None:
+    """Seconds that the whole call may take, None without a limit.
+
+    From aiohttp 3.15 on a request says so itself. Before, the chain of handlers holds the timeout
+    of this very call, and the session the default one.
+    """
+    timeout = getattr(request, "timeout", None)
+    if not isinstance(timeout, aiohttp.ClientTimeout):
+        cell = _timeout_cell(handler)
+        timeout = request.session.timeout if cell is None else cell.cell_contents
+    total = cast(aiohttp.ClientTimeout, timeout).total
+    return total if total else None
+
+
+def _timeout_cell(handler: ClientHandlerType) -> CellType | None:
+    """The variable of aiohttp's running call that holds its ClientTimeout.
+
+    aiohttp's innermost handler is a closure over the call's variables, and the chain around it is
+    made of closures too. The variable is known by the public type of what it holds. None where
+    the chain is built in another way: what is asked of it has a second, coarser answer.
+    """
+    seen = 0
+    handlers: list[object] = [handler]
+    while handlers and seen < 64:
+        candidate = handlers.pop()
+        seen += 1
+        if isinstance(candidate, functools.partial):
+            handlers.append(candidate.func)
+            continue
+        if not isinstance(candidate, FunctionType):
+            continue
+        for cell in candidate.__closure__ or ():
+            try:
+                contents = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            if isinstance(contents, aiohttp.ClientTimeout):
+                return cell
+            if isinstance(contents, FunctionType | functools.partial):
+                handlers.append(contents)
+    return None
+
+
+# aiohttp's hidden retry.
+
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+_REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+_MOST_PENDING: Final = 256
+# Between the runs aiohttp waits at most for a cancelled upload, a .netrc or a proxy look-up.
+_LONGEST_PENDING: Final = 5.0
+
+
+class Replays:
+    """Recognises the second run of the chain that aiohttp makes behind our back, and ends it.
+
+    When ClientOSError or ServerDisconnectedError leaves the chain of an idempotent method, aiohttp
+    rebuilds the request and runs the whole chain once more. All attempts were made by then. So
+    the failure is noted, and when the same call comes again with another request object, the same
+    failure is raised again and nothing is sent.
+
+    Which call it is, is told by the identity of one variable of aiohttp's running call (see
+    `_timeout_cell`), which both runs share and no other call can. Noted are that variable, a weak
+    reference to the request, and a copy of the error without its traceback; at most 256 of them,
+    since a second run that never comes leaves one behind.
+    """
+
+    __slots__ = ("noted",)
+
+    def __init__(self) -> None:
+        #: Empty but in the moment between two runs: what every call looks at first.
+        self.noted: dict[int, _Noted] = {}
+
+    def note(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        error: BaseException,
+        now: float,
+    ) -> None:
+        """Note that `error` leaves the chain now, if aiohttp will answer it with a second run."""
+        if (
+            request.method not in _IDEMPOTENT
+            or not isinstance(error, _REPLAYED)
+            or isinstance(error, aiohttp.ClientConnectorError)
+        ):
+            return
+        cell = _timeout_cell(handler)
+        if cell is None:
+            return
+        while len(self.noted) >= _MOST_PENDING:
+            del self.noted[next(iter(self.noted))]
+        self.noted[id(cell)] = _Noted(cell, weakref.ref(request), _copy(error), now)
+
+    def take(self, request: ClientRequest, handler: ClientHandlerType) -> BaseException | None:
+        """The error to raise again, if this is the second run of a call that was noted."""
+        cell = _timeout_cell(handler)
+        noted = self.noted.pop(id(cell), None) if cell is not None else None
+        # The same request object again is no second run of aiohttp's, but a middleware before
+        # ours that tries once more on its own account.
+        return None if noted is None or noted.request() is request else noted.error
+
+    def forget(self, now: float) -> None:
+        """Drop what was noted and never taken; every tick of the origins calls this."""
+        for key, noted in tuple(self.noted.items()):
+            if not 0.0 <= now - noted.at < _LONGEST_PENDING:
+                del self.noted[key]
+
+
+class _Noted(NamedTuple):
+    cell: CellType
+    request: weakref.ref[ClientRequest]
+    error: BaseException
+    at: float
+
+
+def _copy(error: BaseException) -> BaseException:
+    """The same error as a value: type, arguments and attributes, no traceback and no context."""
+    kind = type(error)
+    new: Callable[..., BaseException] = kind.__new__
+    copy = new(kind, *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    return copy

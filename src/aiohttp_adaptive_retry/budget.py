@@ -1,0 +1,68 @@
+"""The retry budget: tokens that successes earn and wasted retries cost.
+
+The idea is Finagle's RetryBudget (deposit, try_withdraw, balance) with two changes. A token is
+reserved *before* the wait, so that no wait is wasted on a retry that can't be afforded; and it
+comes back when the retry succeeds, since a retry that mends costs the server no more than the
+request that it replaces. What is charged is waste.
+"""
+
+from __future__ import annotations
+
+from .config import AdaptiveConfig
+
+__all__ = ("RetryBudget",)
+
+# However long nothing happened, no more than this is caught up at once.
+_LONGEST_CATCH_UP = 3600.0
+
+
+class RetryBudget:
+    """Tokens for one origin, between 0 and the capacity; one retry reserves one token.
+
+    `balance = min(capacity, initial + deposit * successes + floor * seconds - wasted retries)`,
+    held at the capacity at every step. Everything is O(1); the loop's thread only, but `tokens`
+    and `capacity` may be read from any.
+
+    >>> budget = RetryBudget(AdaptiveConfig(budget_initial=1), now=0.0)
+    >>> budget.try_withdraw(0.0), budget.try_withdraw(0.0)
+    (True, False)
+    >>> budget.refund(); budget.try_withdraw(0.0)
+    True
+    """
+
+    __slots__ = ("_floor", "_last", "capacity", "earned", "tokens")
+
+    def __init__(self, config: AdaptiveConfig, now: float) -> None:
+        self.capacity = float(config.budget_capacity)
+        self.tokens = float(config.budget_initial)
+        #: What one success earns.
+        self.earned = float(config.budget_deposit)
+        self._floor = float(config.budget_floor)
+        self._last = now
+
+    def deposit(self) -> None:
+        """Earn the share that one success earns."""
+        if self.tokens < self.capacity:
+            self.tokens = min(self.capacity, self.tokens + self.earned)
+
+    def refund(self) -> None:
+        """Give back one reserved token: its retry succeeded, or was never sent."""
+        self.tokens = min(self.capacity, self.tokens + 1.0)
+
+    def try_withdraw(self, now: float) -> bool:
+        """Reserve one token; False if there is none."""
+        tokens = self.balance(now)
+        self.tokens = tokens
+        self._last = now
+        if tokens < 1.0:
+            return False
+        self.tokens = tokens - 1.0
+        return True
+
+    def balance(self, now: float) -> float:
+        """Tokens at this moment, what the floor earned meanwhile included. Changes nothing."""
+        # A clock that leapt back, or gave no number, earns nothing.
+        elapsed = min(now - self._last, _LONGEST_CATCH_UP)
+        if not elapsed > 0.0:
+            return self.tokens
+        return min(self.capacity, self.tokens + self._floor * elapsed)

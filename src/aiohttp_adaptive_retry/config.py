@@ -1,0 +1,275 @@
+"""What a user can set, with the reason for each default.
+
+`AdaptiveConfig` is a frozen value: every field is checked where the object is made, so that a
+service fails at start-up, with the field and the value named, and not at its first outage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypedDict
+
+__all__ = (
+    "DEFAULT_RETRY_METHODS",
+    "DEFAULT_RETRY_STATUSES",
+    "AdaptiveConfig",
+    "ConfigOverrides",
+)
+
+#: Methods that RFC 9110 section 9.2.2 calls idempotent: a second copy does no more than the first.
+DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
+
+#: Answers that a later attempt may mend: timed out, too early, limited, failed, overloaded.
+DEFAULT_RETRY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_TOKEN_CHARACTERS: Final = frozenset(
+    "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+
+# Upper ends are there to catch a unit that was mixed up, not to judge taste.
+_MOST_ITEMS: Final = 1_000_000_000
+_MOST_SECONDS: Final = 366 * 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptiveConfig:
+    """Everything that can be set, checked when it is made; equal configs compare equal.
+
+    Durations are seconds as plain numbers; `window_duration` and `cleanup_interval` are timedeltas.
+    A wrong value raises `ValueError`, a wrong type `TypeError`; both name the field and the value.
+
+    Window and clean-up:
+        window_size: attempts remembered for one origin, at 9 bytes each, 1 or more.
+        window_duration: age at which an attempt stops counting, above zero.
+        cleanup_frequency: operations between two sweeps over idle origins, 1 or more.
+        cleanup_interval: longest time between two sweeps while there is traffic, above zero.
+        memory_threshold_mb: growth of the process over its baseline, in MiB, at which windows are
+            cut, above zero. Growth and not the absolute size, since an ordinary service starts
+            above 100 MiB.
+        memory_baseline_mb: where growth is counted from, in MiB. None (default): the resident size
+            when the middleware is made. 0 makes `memory_threshold_mb` absolute.
+        pressure_window_size: newest attempts that a window keeps under memory pressure, 1 or more.
+
+    What is recorded:
+        max_error_type_length: characters kept of an error type's name, 1 to 1,000.
+        record_error_messages: keep the texts of the newest errors too. Off by default: texts may
+            name what nobody wanted recorded. URLs in them lose userinfo, path and query.
+        max_error_message_length: characters kept of such a text, 1 to 100,000.
+
+    Attempts:
+        max_attempts: attempts on the wire for one call and redirect hop, 1 or more. Five, as the
+            budget and not this number bounds the load.
+        retry_methods: methods that may be sent again. Others only with an Idempotency-Key header.
+        retry_statuses: answers that count as failures and may be retried, 100 to 599.
+        attempt_timeout: seconds that one attempt may take until its response head, or None.
+        backoff_base: mean of the first wait is half of this, in seconds, above zero. 0.2: a blip
+            of 200 ms is over by the second retry.
+        backoff_cap: longest wait that we choose, in seconds, at least `backoff_base`. 5.0: the
+            fourth wait reaches past a restart of 2 s.
+        retry_after_cap: longest Retry-After that is waited for, in seconds. What asks for more is
+            handed back to the caller at once.
+
+    Budget, for one origin:
+        budget_capacity: most retries that can be saved up, 1 or more. Ten: an outage costs ten
+            wasted retries, whatever the traffic.
+        budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. Four: one
+            call with all its attempts, or two calls with two.
+        budget_deposit: retries earned by a success, 0 to 1. At 0.1 wasted retries can't exceed a
+            tenth of the successes.
+        budget_floor: retries earned by a second passing, 0 to 1. 1/30 keeps a client of one
+            request a minute able to retry, and is no load.
+
+    Origins:
+        max_origins: (scheme, host, port) remembered at once, 1 or more; the least recently used
+            one goes first.
+        max_labelled_origins: origins that get metric labels of their own over the process's
+            lifetime, 0 or more; the rest are counted together under `_OTHER`.
+
+    Admission:
+        admission: hold or refuse first attempts too while an origin is down (`OriginUnavailable`).
+
+    Example:
+        >>> AdaptiveConfig(max_attempts=3).max_attempts
+        3
+        >>> AdaptiveConfig(window_size=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: window_size must be >= 1, got 0
+    """
+
+    window_size: int = 1000
+    window_duration: timedelta = timedelta(minutes=30)
+    cleanup_frequency: int = 100
+    cleanup_interval: timedelta = timedelta(minutes=5)
+    memory_threshold_mb: float = 100
+    memory_baseline_mb: float | None = None
+    pressure_window_size: int = 100
+    max_error_type_length: int = 64
+    record_error_messages: bool = False
+    max_error_message_length: int = 200
+    max_attempts: int = 5
+    retry_methods: Collection[str] = DEFAULT_RETRY_METHODS
+    retry_statuses: Collection[int] = DEFAULT_RETRY_STATUSES
+    attempt_timeout: float | None = None
+    backoff_base: float = 0.2
+    backoff_cap: float = 5.0
+    retry_after_cap: float = 30.0
+    budget_capacity: float = 10.0
+    budget_initial: float = 4.0
+    budget_deposit: float = 0.1
+    budget_floor: float = 1 / 30
+    max_origins: int = 1024
+    max_labelled_origins: int = 100
+    admission: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("window_size", "cleanup_frequency", "max_attempts", "max_origins"):
+            _whole(name, getattr(self, name), 1)
+        _whole("pressure_window_size", self.pressure_window_size, 1)
+        _whole("max_labelled_origins", self.max_labelled_origins, 0)
+        _whole("max_error_type_length", self.max_error_type_length, 1, 1_000)
+        _whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
+        _span("window_duration", self.window_duration)
+        _span("cleanup_interval", self.cleanup_interval)
+        _flag("record_error_messages", self.record_error_messages)
+        _flag("admission", self.admission)
+        _number("memory_threshold_mb", self.memory_threshold_mb, above=0.0)
+        if self.memory_baseline_mb is not None:
+            _number("memory_baseline_mb", self.memory_baseline_mb, least=0.0)
+        if self.attempt_timeout is not None:
+            _number("attempt_timeout", self.attempt_timeout, above=0.0, most=_MOST_SECONDS)
+        _number("backoff_base", self.backoff_base, above=0.0, most=_MOST_SECONDS)
+        _number("backoff_cap", self.backoff_cap, above=0.0, most=_MOST_SECONDS)
+        if self.backoff_cap < self.backoff_base:
+            raise ValueError(
+                f"backoff_cap must be >= backoff_base ({self.backoff_base}), got {self.backoff_cap}"
+            )
+        _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
+        _number("budget_capacity", self.budget_capacity, least=1.0)
+        _number("budget_initial", self.budget_initial, least=0.0)
+        if self.budget_initial > self.budget_capacity:
+            raise ValueError(
+                f"budget_initial must be <= budget_capacity ({self.budget_capacity}), "
+                f"got {self.budget_initial}"
+            )
+        _number("budget_deposit", self.budget_deposit, least=0.0, most=1.0)
+        _number("budget_floor", self.budget_floor, least=0.0, most=1.0)
+        # Copied, so that a set which the caller changes later changes nothing here.
+        object.__setattr__(self, "retry_methods", _methods(self.retry_methods))
+        object.__setattr__(self, "retry_statuses", _statuses(self.retry_statuses))
+
+
+class ConfigOverrides(TypedDict, total=False):
+    """AdaptiveConfig's fields once more, so that type checkers know them as keyword arguments.
+
+    A test holds that both name the same fields with the same types.
+    """
+
+    window_size: int
+    window_duration: timedelta
+    cleanup_frequency: int
+    cleanup_interval: timedelta
+    memory_threshold_mb: float
+    memory_baseline_mb: float | None
+    pressure_window_size: int
+    max_error_type_length: int
+    record_error_messages: bool
+    max_error_message_length: int
+    max_attempts: int
+    retry_methods: Collection[str]
+    retry_statuses: Collection[int]
+    attempt_timeout: float | None
+    backoff_base: float
+    backoff_cap: float
+    retry_after_cap: float
+    budget_capacity: float
+    budget_initial: float
+    budget_deposit: float
+    budget_floor: float
+    max_origins: int
+    max_labelled_origins: int
+    admission: bool
+
+
+def _shown(value: object) -> str:
+    """A value for an error text; a huge one is cut, and one that can't be shown is named."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<unprintable {type(value).__name__}>"
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _wrong_type(name: str, wanted: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be {wanted}, got {_shown(value)} ({type(value).__name__})")
+
+
+def _whole(name: str, value: object, least: int, most: int = _MOST_ITEMS) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong_type(name, "an int", value)
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {_shown(value)}")
+    if value > most:
+        raise ValueError(f"{name} must be <= {most}, got {_shown(value)}")
+
+
+def _number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float = 1e12,
+) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong_type(name, "a number", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be > {above:g}, got {_shown(value)}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be >= {least:g}, got {_shown(value)}")
+    if value > most:
+        raise ValueError(f"{name} must be <= {most:g}, got {_shown(value)}")
+
+
+def _span(name: str, value: object) -> None:
+    if not isinstance(value, timedelta):
+        raise _wrong_type(name, "a timedelta", value)
+    if value <= timedelta(0):
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _wrong_type(name, "True or False", value)
+
+
+def _members(name: str, value: Any, wanted: str) -> list[Any]:
+    # A str is an iterable of its letters, and bytes one of ints: both are always a slip.
+    if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable):
+        raise _wrong_type(name, wanted, value)
+    return list(value)
+
+
+def _methods(value: object) -> frozenset[str]:
+    methods = _members("retry_methods", value, "a collection of method names")
+    for method in methods:
+        if not isinstance(method, str):
+            raise _wrong_type("retry_methods", "a collection of method names", method)
+        if not method or not _TOKEN_CHARACTERS.issuperset(method):
+            raise ValueError(f"retry_methods must hold method names, got {_shown(method)}")
+    return frozenset(method.upper() for method in methods)
+
+
+def _statuses(value: object) -> frozenset[int]:
+    statuses = _members("retry_statuses", value, "a collection of status codes")
+    for status in statuses:
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise _wrong_type("retry_statuses", "a collection of status codes", status)
+        if not 100 <= status <= 599:
+            raise ValueError(f"retry_statuses must lie in 100 to 599, got {_shown(status)}")
+    return frozenset(int(status) for status in statuses)

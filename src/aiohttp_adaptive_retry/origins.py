@@ -1,0 +1,245 @@
+"""One strategy per origin, in a table with a hard bound, and the sweeps that keep it small.
+
+Clean-up needs no call, task or timer: `tick` runs with the traffic, every `cleanup_frequency`
+operations and at least every second that sees any, and looks at the process's memory and at the
+least recently used end of the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from yarl import URL
+
+from .config import AdaptiveConfig
+from .errors import ErrorCatalogue
+from .ledger import OTHER_LABEL, Label, Ledger, Tally
+from .memory import MemoryGuard
+from .strategy import AdaptiveStrategy
+from .window import Window
+
+__all__ = ("Origin", "Origins")
+
+_DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+# What one sweep looks at, at most; the next one goes on where it stopped.
+_SWEEP_LENGTH: Final = 64
+# How soon after a tick the next one looks at the clock's due times again.
+_TICK_INTERVAL: Final = 1.0
+
+
+class Origin:
+    """A scheme, host and port, and what is known of it."""
+
+    __slots__ = ("host", "in_flight", "key", "port", "scheme", "strategy", "tally")
+
+    def __init__(
+        self,
+        key: tuple[str, str | None],
+        scheme: str,
+        host: str,
+        port: int | None,
+        strategy: AdaptiveStrategy,
+        tally: Tally,
+    ) -> None:
+        self.key = key
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.strategy = strategy
+        self.tally = tally
+        #: Calls that have begun and not ended.
+        self.in_flight = 0
+
+    @property
+    def label(self) -> Label:
+        """What it is counted under."""
+        return self.tally.label
+
+
+class Origins:
+    """The origins in use, at most `max_origins`, the least recently used one first to go.
+
+    `find` is O(1); memory is bounded by `max_origins` windows. One loop; `listed` and `ledger`
+    may be read from any thread.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_countdown",
+        "_random",
+        "_sweep_at",
+        "_table",
+        "config",
+        "due",
+        "guard",
+        "ledger",
+        "newest",
+        "operations",
+    )
+
+    def __init__(
+        self,
+        config: AdaptiveConfig,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        guard: MemoryGuard | None = None,
+    ) -> None:
+        self.config = config
+        self._clock = clock
+        self._random = random
+        self.guard = MemoryGuard(config) if guard is None else guard
+        catalogue = ErrorCatalogue(config.max_error_type_length)
+        self.ledger = Ledger(catalogue, config.max_labelled_origins)
+        self._table: OrderedDict[tuple[str, str | None], Origin] = OrderedDict()
+        self.newest: Origin | None = None
+        #: Operations until the next sweep, counted down by the middleware.
+        self.operations = config.cleanup_frequency
+        #: When `tick` wants to be called at the latest.
+        self.due = -math.inf
+        self._sweep_at = math.inf
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def find(self, url: URL) -> Origin:
+        """The origin of a URL, made if need be; it is then the most recently used one."""
+        key = (url.scheme, url.host_port_subcomponent)
+        origin = self._table.get(key)
+        if origin is None:
+            return self._unseen(url)
+        if origin is not self.newest:
+            self._table.move_to_end(key)
+            self.newest = origin
+        return origin
+
+    def listed(self) -> list[Origin]:
+        """The origins at this moment, least recently used first. Any thread."""
+        # One step of the interpreter, which no other thread can come between; a build without a
+        # global lock may tell us that we were disturbed.
+        while True:
+            try:
+                return list(self._table.values())
+            except RuntimeError:  # pragma: no cover
+                continue
+
+    def now(self) -> float:
+        """The clock's reading."""
+        return self._clock()
+
+    def dissolve(self) -> None:
+        """Count all that is left as evicted: the middleware is gone, and so are its windows."""
+        for origin in self.listed():
+            self._evict(origin, "owner")
+
+    def tick(self, now: float) -> None:
+        """Sample memory, sweep if a sweep is due, and say when to come again."""
+        change = self.guard.sample(now)
+        if change == "begun":
+            self._shed(now)
+        elif change == "over":
+            for origin in self.listed():
+                origin.strategy.relax()
+        interval = self.config.cleanup_interval.total_seconds()
+        if self._sweep_at == math.inf:
+            self._sweep_at = now + interval
+        # A clock set back by hours must not stop the sweeps for hours.
+        if self.operations <= 0 or now >= self._sweep_at or now < self._sweep_at - interval:
+            self.operations = self.config.cleanup_frequency
+            self._sweep_at = now + interval
+            self._sweep(now)
+        self.due = now + min(_TICK_INTERVAL, interval)
+
+    def _unseen(self, url: URL) -> Origin:
+        """An origin whose key is not in the table: new, or spelt in another way."""
+        scheme = url.scheme.lower()
+        host = (url.raw_host or "").lower()
+        port = url.port
+        if port == _DEFAULT_PORTS.get(scheme):
+            port = None
+        subcomponent = url.host_port_subcomponent
+        key = (scheme, subcomponent.lower() if subcomponent is not None else None)
+        if key[1] is not None and url.explicit_port is not None and port is None:
+            key = (scheme, key[1].removesuffix(f":{url.explicit_port}"))
+        known = self._table.get(key)
+        if known is not None:
+            self._table.move_to_end(key)
+            self.newest = known
+            return known
+        # Room first: the table is never over its bound, not even for a moment.
+        if len(self._table) >= self.config.max_origins:
+            self._evict(self._least_recent(), "origin_limit")
+            self.ledger.cleanups["origin_limit"] += 1
+        effective = port if port is not None else _DEFAULT_PORTS.get(scheme)
+        label = (host, effective) if host else OTHER_LABEL
+        strategy = AdaptiveStrategy.shared(
+            self.config, self._clock, self._random, self.ledger.catalogue, self.guard
+        )
+        origin = Origin(key, scheme, host, effective, strategy, self.ledger.tally(label))
+        self._table[key] = self.newest = origin
+        return origin
+
+    def _least_recent(self) -> Origin:
+        """The least recently used origin, one without a call in flight if such is near."""
+        candidates = islice(self._table.values(), _SWEEP_LENGTH)
+        oldest = next(candidates)
+        if not oldest.in_flight:
+            return oldest
+        return next((origin for origin in candidates if not origin.in_flight), oldest)
+
+    def _sweep(self, now: float) -> None:
+        """Empty the windows of quiet origins, and let the idle ones go, from the oldest use on."""
+        self.ledger.cleanups["periodic"] += 1
+        for _ in range(min(_SWEEP_LENGTH, len(self._table))):
+            origin = next(iter(self._table.values()))
+            origin.strategy.sweep(now)
+            if origin.in_flight:
+                # In use, however long ago that began: out of the way of those behind it.
+                self._table.move_to_end(origin.key)
+                self.newest = origin
+            elif len(origin.strategy.window) == 0:
+                self._evict(origin, "idle")
+            else:
+                break
+
+    def _shed(self, now: float) -> None:
+        """Memory is short: cut all windows, drop texts and idle origins. One clean-up event."""
+        self.ledger.cleanups["memory"] += 1
+        for origin in self.listed():
+            origin.strategy.restrict(now)
+            if not origin.in_flight and not len(origin.strategy.window):
+                self._evict(origin, "memory")
+
+    def _evict(self, origin: Origin, reason: str) -> None:
+        window = origin.strategy.window
+        evicted = self.ledger.evicted
+        # Into the totals before it leaves the table: who sums both may then count it twice for a
+        # moment, and the exporter, which reads the totals first, never does.
+        evicted["capacity"] += window.evicted_capacity
+        evicted["expired"] += window.evicted_expired
+        evicted["memory"] += window.evicted_memory
+        evicted["origin"] += len(window)
+        if reason in self.ledger.origins_evicted:
+            self.ledger.origins_evicted[reason] += 1
+        del self._table[origin.key]
+        if self.newest is origin:
+            self.newest = None
+        # A call still in flight will record here: recorded and evicted at once.
+        origin.strategy.window = _EvictedWindow(evicted)
+
+
+class _EvictedWindow(Window):
+    """The window of an origin that is no longer in the table: holds nothing, counts all."""
+
+    __slots__ = ("_evicted",)
+
+    def __init__(self, evicted: dict[str, int]) -> None:
+        super().__init__(1, math.inf)
+        self._evicted = evicted
+
+    def append(self, now: float, code: int) -> None:
+        """Count an attempt as evicted with its origin."""
+        self._evicted["origin"] += 1

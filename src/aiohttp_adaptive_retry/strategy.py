@@ -1,0 +1,412 @@
+"""Whether a failed attempt is worth another one: the deciding core for one origin.
+
+In short: an attempt that failed is retried if something of its kind may be retried at all, if
+attempts are left, if the wait can end before the deadline, and if the origin's budget has a token
+for it. The token is reserved before the wait, comes back when the retry succeeds or is never sent,
+and is gone when the retry fails. Waits are fully jittered and grow; a server's Retry-After is
+heeded or, if it asks for too much, handed to the caller.
+
+The core is synchronous arithmetic over plain values. It knows neither aiohttp nor asyncio nor
+OpenTelemetry; time and chance are injected, and the simulator, the tests and the middleware drive
+this same object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random as _random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args, overload
+
+from .backoff import full_jitter, jittered_retry_after
+from .budget import RetryBudget
+from .config import AdaptiveConfig
+from .errors import OK, ErrorCatalogue, error_name, error_text
+from .memory import MemoryGuard
+from .window import Window
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .config import ConfigOverrides
+
+__all__ = ("REASONS", "AdaptiveStrategy", "AttemptRecord", "Decision", "Reason", "checked_callable")
+
+#: Why a retry was not made.
+Reason = Literal[
+    "not_idempotent",
+    "max_attempts",
+    "not_retryable",
+    "body_not_replayable",
+    "memory_pressure",
+    "retry_after",
+    "deadline",
+    "budget_exhausted",
+]
+REASONS: Final[tuple[str, ...]] = get_args(Reason)
+
+_F = TypeVar("_F")
+
+# Texts are the only thing recorded that is not a small number, so they are few.
+_MESSAGES: Final = 100
+
+
+class Decision(NamedTuple):
+    """Retry after `delay` seconds if `reason` is None; else don't, for that reason."""
+
+    delay: float
+    reason: Reason | None
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt in the window, as plain values.
+
+    `timestamp` is timezone-aware (UTC). `error_type` is None for a success. `error_message` is
+    None unless `record_error_messages` is set and the attempt is among the newest hundred.
+    """
+
+    timestamp: datetime
+    error_type: str | None
+    error_message: str | None
+
+
+class AdaptiveStrategy:
+    """Decides for one origin, or for anything else that can fail, from a bounded window.
+
+    Args:
+        config: what can be set; None for the defaults.
+        clock: monotonic seconds.
+        random: a number from 0 to 1, for jitter.
+        **overrides: fields of `AdaptiveConfig`, on top of `config`.
+
+    Raises:
+        TypeError, ValueError: a field or an argument is wrong; the text names it and its value.
+
+    An attempt costs O(1) time and 9 bytes whatever the window's size. One loop at a time may use
+    it; nothing here suspends, so calls of one loop never interleave.
+
+    Example, outside HTTP (examples/standalone.py has it whole)::
+
+        strategy = AdaptiveStrategy(window_size=100)
+        try:
+            await work()
+        except OSError as error:
+            if not await strategy.should_retry(error, attempt=1):
+                raise
+            await asyncio.sleep(strategy.delay(retry=1))
+        else:
+            strategy.record_success()
+    """
+
+    __slots__ = (
+        "_catalogue",
+        "_clock",
+        "_epoch",
+        "_guard",
+        "_messages",
+        "_operations",
+        "_own_guard",
+        "_pending",
+        "_random",
+        "_sweep_at",
+        "budget",
+        "config",
+        "window",
+    )
+
+    def __init__(
+        self,
+        config: AdaptiveConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = _random.random,
+        **overrides: Unpack[ConfigOverrides],
+    ) -> None:
+        if config is not None and not isinstance(config, AdaptiveConfig):
+            raise TypeError(f"config must be an AdaptiveConfig or None, got {config!r}")
+        config = dataclasses.replace(config or AdaptiveConfig(), **overrides)
+        catalogue = ErrorCatalogue(config.max_error_type_length)
+        self._set_up(
+            config,
+            checked_callable("clock", clock),
+            checked_callable("random", random),
+            catalogue,
+            MemoryGuard(config),
+        )
+        self._own_guard = True
+
+    @classmethod
+    def shared(
+        cls,
+        config: AdaptiveConfig,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        catalogue: ErrorCatalogue,
+        guard: MemoryGuard,
+    ) -> AdaptiveStrategy:
+        """One of many strategies that share a catalogue and a guard; their owner sweeps them."""
+        self = cls.__new__(cls)
+        self._set_up(config, clock, random, catalogue, guard)
+        self._own_guard = False
+        return self
+
+    def _set_up(
+        self,
+        config: AdaptiveConfig,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        catalogue: ErrorCatalogue,
+        guard: MemoryGuard,
+    ) -> None:
+        self.config = config
+        self._clock = clock
+        self._random = random
+        self._catalogue = catalogue
+        self._guard = guard
+        now = self._now()
+        self.budget = RetryBudget(config, now)
+        self.window = Window(config.window_size, config.window_duration.total_seconds())
+        if guard.pressure:
+            self.window.restrict(self._pressure_size(), now)
+        # (number of the attempt, its text), newest last.
+        self._messages: deque[tuple[int, str]] = deque(maxlen=min(config.window_size, _MESSAGES))
+        # What turns the clock's readings into times of day, for people.
+        self._epoch = time.time() - now
+        self._operations = 0
+        self._sweep_at = now + config.cleanup_interval.total_seconds()
+        # Retries granted by should_retry whose outcome is not known yet.
+        self._pending = 0
+
+    # The mission's surface.
+
+    @property
+    def window_size(self) -> int:
+        """Most attempts that are remembered."""
+        return self.config.window_size
+
+    @property
+    def recent_attempts(self) -> Sequence[AttemptRecord]:
+        """The window, oldest first: a read-only view, O(1) to get, O(1) for an item."""
+        self.window.settle(self._now())
+        return _RecentAttempts(self)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successes among the attempts in the window, 0 to 1; 1.0 while it is empty."""
+        window = self.window
+        window.settle(self._now())
+        count = len(window)
+        return (count - window.failures) / count if count else 1.0
+
+    async def should_retry(self, error: BaseException, *, attempt: int | None = None) -> bool:
+        """Record one failed attempt; say whether another is worth its cost. Never suspends.
+
+        Args:
+            error: what the attempt raised. Only its type's name is kept, and its text if
+                `record_error_messages` is set. An error that is no `Exception` (a cancellation,
+                an interrupt) is not recorded and not retried.
+            attempt: which attempt of its call it was, 1 or more, if `max_attempts` is to hold.
+
+        A granted retry reserves a token of the budget; `record_success` gives it back.
+        """
+        if not isinstance(error, Exception):
+            return False
+        now = self._now()
+        self._housekeeping(now)
+        if self._pending:
+            self._pending -= 1
+        out_of_attempts = attempt is not None and attempt >= self.config.max_attempts
+        decision = self.failed(
+            now,
+            self._catalogue.code(error_name(error)),
+            retry=1 if attempt is None else max(1, attempt),
+            obstacle="max_attempts" if out_of_attempts else None,
+            error=error,
+        )
+        if decision.reason is not None:
+            return False
+        self._pending += 1
+        return True
+
+    def record_success(self) -> None:
+        """Record one attempt that succeeded; it earns its share of a retry."""
+        now = self._now()
+        self._housekeeping(now)
+        if self._pending:
+            self._pending -= 1
+            self.budget.refund()
+        self.succeeded(now)
+
+    def delay(self, retry: int = 1) -> float:
+        """Seconds to wait before the `retry`-th retry of a call: full jitter over a growing span.
+
+        The spans are 0.2, 0.6, 1.8 and 5 seconds with the defaults.
+        """
+        config = self.config
+        return full_jitter(max(1, retry), config.backoff_base, config.backoff_cap, self._random)
+
+    # The core that the middleware drives.
+
+    def succeeded(self, now: float) -> None:
+        """Record one attempt that succeeded at `now`."""
+        self.window.append(now, OK)
+        budget = self.budget
+        if budget.tokens < budget.capacity:
+            budget.deposit()
+
+    def failed(
+        self,
+        now: float,
+        code: int,
+        *,
+        retry: int,
+        obstacle: Reason | None = None,
+        retry_after: float | None = None,
+        remaining: float | None = None,
+        error: Exception | None = None,
+    ) -> Decision:
+        """Record one attempt that failed at `now`; decide on the next.
+
+        Args:
+            now: the clock's reading.
+            code: the error's code in the catalogue.
+            retry: which retry of its call the next attempt would be, 1 or more.
+            obstacle: why there can be none whatever the budget says, if so.
+            retry_after: seconds that the server asked for.
+            remaining: seconds until the call's deadline.
+            error: for its text, where texts are recorded. Not kept.
+
+        A decision to retry has reserved a token: `refund` it if the retry succeeds or is not sent.
+        """
+        window = self.window
+        window.append(now, code)
+        if error is not None and self.config.record_error_messages:
+            text = error_text(error, self.config.max_error_message_length)
+            self._messages.append((window.end - 1, text))
+        if obstacle is not None:
+            return Decision(0.0, obstacle)
+        if self._guard.container_pressure:
+            # A call that waits holds its request and body; near the limit that may be what kills.
+            return Decision(0.0, "memory_pressure")
+        config = self.config
+        if retry_after is not None:
+            if retry_after > config.retry_after_cap:
+                return Decision(0.0, "retry_after")
+            if remaining is not None and retry_after >= remaining:
+                return Decision(0.0, "deadline")
+            delay = jittered_retry_after(
+                retry_after, retry, self._random, longest=config.retry_after_cap
+            )
+        else:
+            delay = self.delay(retry)
+        if remaining is not None and delay >= remaining:
+            return Decision(0.0, "deadline")
+        if not self.budget.try_withdraw(now):
+            return Decision(0.0, "budget_exhausted")
+        return Decision(delay, None)
+
+    def refund(self) -> None:
+        """Give back a token that a decision reserved."""
+        self.budget.refund()
+
+    # Clean-up.
+
+    def restrict(self, now: float) -> int:
+        """Answer memory pressure: keep the newest attempts only, and no texts."""
+        self._messages.clear()
+        return self.window.restrict(self._pressure_size(), now)
+
+    def relax(self) -> None:
+        """The pressure is over: let the window grow again."""
+        self.window.relax(self.config.window_size)
+
+    def sweep(self, now: float) -> None:
+        """Drop what has expired, and the arrays it stood in."""
+        window = self.window
+        window.settle(now)
+        window.compact()
+        while self._messages and self._messages[0][0] < window.start:
+            self._messages.popleft()
+
+    def _pressure_size(self) -> int:
+        return min(self.config.window_size, self.config.pressure_window_size)
+
+    def _housekeeping(self, now: float) -> None:
+        """What a middleware's table of origins does for its strategies; alone we do it ourselves.
+
+        Runs on every operation, and sweeps every `cleanup_frequency` of them or
+        `cleanup_interval`, whichever comes first.
+        """
+        change = self._guard.sample(now)
+        if change == "begun":
+            self.restrict(now)
+        elif change == "over":
+            self.relax()
+        self._operations += 1
+        if self._operations >= self.config.cleanup_frequency or now >= self._sweep_at:
+            self._operations = 0
+            self._sweep_at = now + self.config.cleanup_interval.total_seconds()
+            self.sweep(now)
+
+    def _now(self) -> float:
+        """The clock's reading; a clock that breaks is no reason for a call to fail."""
+        try:
+            return float(self._clock())
+        except Exception:
+            return time.monotonic()
+
+    def _record(self, number: int) -> AttemptRecord:
+        stamp, code = self.window.at(number)
+        try:
+            moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=self._epoch + stamp)
+        except (OverflowError, ValueError):
+            moment = datetime.max.replace(tzinfo=UTC)
+        name = None if code == OK else self._catalogue.name(code)
+        text = next((text for at, text in self._messages if at == number), None)
+        return AttemptRecord(moment, name, text)
+
+    def __repr__(self) -> str:
+        return (
+            f"<AdaptiveStrategy attempts={len(self.window)}/{self.window_size} "
+            f"budget={self.budget.tokens:.1f}/{self.budget.capacity:g}>"
+        )
+
+
+class _RecentAttempts(Sequence[AttemptRecord]):
+    """A live, read-only view of a strategy's window; records are made when they are looked at."""
+
+    __slots__ = ("_strategy",)
+
+    def __init__(self, strategy: AdaptiveStrategy) -> None:
+        self._strategy = strategy
+
+    def __len__(self) -> int:
+        return len(self._strategy.window)
+
+    @overload
+    def __getitem__(self, index: int) -> AttemptRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AttemptRecord]: ...
+    def __getitem__(self, index: int | slice) -> AttemptRecord | Sequence[AttemptRecord]:
+        start = self._strategy.window.start
+        # range does the arithmetic of negative indexes, slices and bounds.
+        numbers = range(start, start + len(self))[index]
+        if isinstance(numbers, range):
+            return tuple(map(self._strategy._record, numbers))
+        return self._strategy._record(numbers)
+
+    def __iter__(self) -> Iterator[AttemptRecord]:
+        return iter(self[:])
+
+    def __repr__(self) -> str:
+        return f"<recent attempts: {len(self)}>"
+
+
+def checked_callable(name: str, value: _F) -> _F:
+    """The value itself, if it can be called; else a TypeError that names the argument."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+    return value

@@ -1,0 +1,427 @@
+"""What OpenTelemetry sees: observable instruments over the origins' plain integers.
+
+The hot path touches no instrument: an SDK call costs as much as the whole middleware. Counting is
+done in integers by `Ledger`; what is here reads them when an exporter asks, on the exporter's
+thread, and so only reads what cannot change under it. Only a granted retry, which waits anyway,
+records at once (`retry.delay`).
+
+An instrument of one name exists once per provider: making it again would silently drop the new
+callback. So there is one `_Hub` per provider, which reports for all middlewares that use it, and
+keeps in its totals what a collected one had counted.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, NamedTuple, cast
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from .ledger import OUTCOMES, Label, Ledger
+from .origins import Origin, Origins
+from .snapshot import Counts, MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
+from .window import BYTES_PER_ATTEMPT
+
+__all__ = ("SCHEMA_URL", "SCOPE", "Telemetry", "package_version", "take_snapshot")
+
+SCOPE: Final = "aiohttp_adaptive_retry"
+#: The semantic conventions that `server.address`, `server.port` and `error.type` are taken from.
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+
+_PREFIX: Final = "adaptive_retry."
+_REASON: Final = "adaptive_retry.reason"
+_OUTCOME: Final = "adaptive_retry.outcome"
+_ATTEMPT_TYPE: Final = "adaptive_retry.attempt.type"
+# Full jitter over 0.2 to 5 seconds, and Retry-After up to a minute.
+_DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+def package_version() -> str:
+    """The installed version of this distribution; 0 in a tree that is not installed."""
+    try:
+        return version("aiohttp-adaptive-retry")
+    except PackageNotFoundError:
+        return "0"
+
+
+class Telemetry:
+    """One middleware's side of the metrics. Cheap to make; nothing to close."""
+
+    __slots__ = ("_attributes", "_hub")
+
+    def __init__(
+        self, owner: object, origins: Origins, meter_provider: MeterProvider | None
+    ) -> None:
+        self._hub = _hub_for(meter_provider)
+        self._attributes: dict[Label, dict[str, str | int]] = {}
+        self._hub.join(owner, origins)
+
+    def retry_delay(self, label: Label, seconds: float) -> None:
+        """Record the wait before a retry. About 6 microseconds with an SDK; the loop's thread."""
+        attributes = self._attributes.get(label)
+        if attributes is None:
+            # As many as there are labels, which is bounded.
+            attributes = self._attributes[label] = labelled(label)
+        self._hub.delay.record(seconds, attributes)
+
+
+# What is summed: the label, or None for metrics that have none, and the value of the one attribute
+# beside it ("" for none).
+_Key = tuple[Label | None, str]
+_Sums = Counter[_Key]
+
+
+class _Hub:
+    """The instruments of one provider, and the middlewares that they report for."""
+
+    def __init__(self, provider: MeterProvider | None) -> None:
+        self._lock = threading.Lock()
+        # Origins and not middlewares: the callbacks must not keep a middleware alive. An entry
+        # leaves when its middleware is collected.
+        self._live: dict[int, Origins] = {}
+        # Filled by finalizers, which may run anywhere, also while the lock is held: so no lock.
+        self._gone: deque[int] = deque()
+        self._retired: dict[str, _Sums] = {name: Counter() for name in _COUNTERS}
+        self._reported: dict[str, _Sums] = {name: Counter() for name in _COUNTERS}
+        meter = metrics.get_meter(
+            SCOPE, package_version(), meter_provider=provider, schema_url=SCHEMA_URL
+        )
+        self.delay = meter.create_histogram(
+            _PREFIX + "retry.delay",
+            unit="s",
+            description="Time waited before a retry.",
+            explicit_bucket_boundaries_advisory=_DELAY_BUCKETS,
+        )
+        for name, counter in _COUNTERS.items():
+            meter.create_observable_counter(
+                _PREFIX + name,
+                [partial(self._count, name, counter)],
+                unit=counter.unit,
+                description=counter.description,
+            )
+        for name, level in _LEVELS.items():
+            create = (
+                meter.create_observable_gauge
+                if level.is_gauge
+                else meter.create_observable_up_down_counter
+            )
+            create(
+                _PREFIX + name,
+                [partial(self._level, level)],
+                unit=level.unit,
+                description=level.description,
+            )
+
+    def join(self, owner: object, origins: Origins) -> None:
+        """Report for these origins too, as long as their owner lives."""
+        with self._lock:
+            # Where nothing collects, nothing else would let go of those that are gone.
+            self._reap()
+            self._live[id(origins)] = origins
+        weakref.finalize(owner, self._gone.append, id(origins)).atexit = False
+
+    def _reap(self) -> None:
+        """Move the counts of collected middlewares into the totals. Under the lock."""
+        while self._gone:
+            origins = self._live.pop(self._gone.popleft(), None)
+            if origins is None:
+                continue
+            origins.dissolve()
+            for name, counter in _COUNTERS.items():
+                self._retired[name].update(counter.read(origins))
+
+    def _count(self, name: str, counter: _Metric, _: CallbackOptions) -> list[Observation]:
+        with self._lock:
+            self._reap()
+            sums = Counter(self._retired[name])
+            for origins in self._live.values():
+                sums.update(counter.read(origins))
+            reported = self._reported[name]
+            for key, value in sums.items():
+                # What an origin counted moves to its ledger while we read the one and then the
+                # other: a sum may miss it for a moment. An exported counter never falls.
+                reported[key] = max(reported[key], value)
+            return [Observation(value, counter.attributes(key)) for key, value in reported.items()]
+
+    def _level(self, level: _Metric, _: CallbackOptions) -> list[Observation]:
+        with self._lock:
+            self._reap()
+            sums: dict[_Key, float] = {}
+            for origins in self._live.values():
+                for key, value in level.read(origins).items():
+                    sums[key] = level.merge(sums[key], value) if key in sums else value
+            return [Observation(value, level.attributes(key)) for key, value in sums.items()]
+
+
+class _Metric(NamedTuple):
+    unit: str
+    description: str
+    read: Callable[[Origins], _Sums]
+    #: The attribute beside the label's.
+    attribute: str = ""
+    is_gauge: bool = False
+    #: How the levels of several middlewares come to one.
+    merge: Callable[[float, float], float] = operator.add
+
+    def attributes(self, key: _Key) -> dict[str, str | int]:
+        label, value = key
+        attributes = {} if label is None else labelled(label)
+        if self.attribute:
+            attributes[self.attribute] = value
+        return attributes
+
+
+def labelled(label: Label) -> dict[str, str | int]:
+    """A label as attributes."""
+    address, port = label
+    attributes: dict[str, str | int] = {"server.address": address}
+    if port is not None:
+        attributes["server.port"] = port
+    return attributes
+
+
+# Readers. They run on the exporter's thread beside the loop: they read integers and copies made in
+# one step of the interpreter, and change nothing.
+
+
+def _requests(origins: Origins) -> _Sums:
+    return Counter(
+        {
+            (tally.label, outcome): getattr(tally, outcome)
+            for tally in origins.ledger.tallies
+            for outcome in OUTCOMES
+        }
+    )
+
+
+def _attempts(origins: Origins) -> _Sums:
+    sums: _Sums = Counter()
+    for tally in origins.ledger.tallies:
+        sums[tally.label, "original"] = tally.originals
+        sums[tally.label, "retry"] = tally.retries
+    return sums
+
+
+def _failures(origins: Origins) -> _Sums:
+    ledger = origins.ledger
+    sums: _Sums = Counter()
+    for tally in ledger.tallies:
+        for code, count in tuple(tally.failures.items()):
+            sums[tally.label, ledger.catalogue.name(code)] += count
+    return sums
+
+
+def _suppressed(origins: Origins) -> _Sums:
+    return Counter(
+        {
+            (tally.label, reason): count
+            for tally in origins.ledger.tallies
+            for reason, count in tuple(tally.suppressed.items())
+        }
+    )
+
+
+def _evicted(origins: Origins) -> _Sums:
+    # The ledger before the windows: what moves meanwhile is then missed, never counted twice.
+    sums: _Sums = Counter(
+        {(None, reason): count for reason, count in origins.ledger.evicted.items()}
+    )
+    for origin in origins.listed():
+        window = origin.strategy.window
+        sums[None, "capacity"] += window.evicted_capacity
+        sums[None, "expired"] += window.evicted_expired
+        sums[None, "memory"] += window.evicted_memory
+    return sums
+
+
+def _cleanups(origins: Origins) -> _Sums:
+    return Counter({(None, reason): count for reason, count in origins.ledger.cleanups.items()})
+
+
+def _origins_evicted(origins: Origins) -> _Sums:
+    evicted = origins.ledger.origins_evicted
+    return Counter({(None, reason): count for reason, count in evicted.items()})
+
+
+def _faults(origins: Origins) -> _Sums:
+    faults = origins.ledger.faults
+    return Counter({(None, ""): faults} if faults else {})
+
+
+def _summed(read: Callable[[Origin, float], float]) -> Callable[[Origins], _Sums]:
+    """A level that each origin has, summed by label."""
+
+    def sums(origins: Origins) -> _Sums:
+        now = origins.now()
+        totals: dict[_Key, float] = {}
+        for origin in origins.listed():
+            key = (origin.label, "")
+            totals[key] = totals.get(key, 0) + read(origin, now)
+        return cast(_Sums, totals)
+
+    return sums
+
+
+def _single(read: Callable[[Origins], float]) -> Callable[[Origins], _Sums]:
+    """A level that a middleware has once."""
+    return lambda origins: cast(_Sums, {(None, ""): read(origins)})
+
+
+_COUNTERS: Final[dict[str, _Metric]] = {
+    "requests": _Metric("{request}", "Calls that ended, by outcome.", _requests, _OUTCOME),
+    "attempts": _Metric("{attempt}", "Attempts sent.", _attempts, _ATTEMPT_TYPE),
+    "failures": _Metric("{attempt}", "Attempts that failed.", _failures, "error.type"),
+    "retries.suppressed": _Metric("{retry}", "Retries not made.", _suppressed, _REASON),
+    "window.evicted": _Metric("{attempt}", "Attempts dropped from windows.", _evicted, _REASON),
+    "cleanups": _Metric("{cleanup}", "Clean-ups of windows and origins.", _cleanups, _REASON),
+    "origins.evicted": _Metric("{origin}", "Origins dropped.", _origins_evicted, _REASON),
+    "faults": _Metric("{fault}", "Errors of our own bookkeeping.", _faults),
+}
+
+_LEVELS: Final[dict[str, _Metric]] = {
+    "budget.available": _Metric(
+        "{token}",
+        "Retries that could be paid for now.",
+        _summed(lambda origin, now: origin.strategy.budget.balance(now)),
+    ),
+    "budget.limit": _Metric(
+        "{token}",
+        "Retries that can be saved up.",
+        _summed(lambda origin, _: origin.strategy.budget.capacity),
+    ),
+    "window.length": _Metric(
+        "{attempt}",
+        "Attempts in the windows.",
+        _summed(lambda origin, now: origin.strategy.window.length_at(now)),
+    ),
+    "window.limit": _Metric(
+        "{attempt}",
+        "Attempts that the windows can hold.",
+        _summed(lambda origin, _: origin.strategy.window_size),
+    ),
+    "window.memory.usage": _Metric(
+        "By",
+        "Memory held by the windows.",
+        _summed(lambda origin, _: origin.strategy.window.memory),
+    ),
+    "window.memory.limit": _Metric(
+        "By",
+        "Memory that all windows can ever hold.",
+        _single(lambda origins: _windows_limit(origins)),
+    ),
+    "memory.usage": _Metric(
+        "By",
+        "Resident memory of the process as last sampled.",
+        _single(lambda origins: origins.guard.usage),
+        is_gauge=True,
+        merge=max,
+    ),
+    "memory.threshold": _Metric(
+        "By",
+        "Resident memory at which windows are cut.",
+        _single(lambda origins: origins.guard.threshold),
+        is_gauge=True,
+        merge=min,
+    ),
+    "memory.pressure": _Metric(
+        "{process}",
+        "Whether memory is short, 0 or 1.",
+        _single(lambda origins: int(origins.guard.pressure)),
+        merge=max,
+    ),
+    "origins.active": _Metric("{origin}", "Origins in the table.", _single(len)),
+    "origins.limit": _Metric(
+        "{origin}",
+        "Origins that the table can hold.",
+        _single(lambda origins: origins.config.max_origins),
+    ),
+}
+
+
+def _windows_limit(origins: Origins) -> int:
+    config = origins.config
+    return config.max_origins * config.window_size * BYTES_PER_ATTEMPT
+
+
+_hubs_lock = threading.Lock()
+_hubs: weakref.WeakKeyDictionary[object, _Hub] = weakref.WeakKeyDictionary()
+# The hub that was made while no global provider was set: it reports to whichever comes.
+_proxy_hub: _Hub | None = None
+
+
+def _hub_for(provider: MeterProvider | None) -> _Hub:
+    """The one hub of a provider. None, and the global provider by name, are the same."""
+    global _proxy_hub
+    with _hubs_lock:
+        current = metrics.get_meter_provider()
+        unset = type(current).__name__ == "_ProxyMeterProvider"
+        if provider is None or provider is current:
+            if _proxy_hub is not None:
+                return _proxy_hub
+            if unset:
+                _proxy_hub = _Hub(None)
+                return _proxy_hub
+            provider = current
+        hub = _hubs.get(provider)
+        if hub is None:
+            hub = _hubs[provider] = _Hub(provider)
+        return hub
+
+
+def take_snapshot(origins: Origins) -> Snapshot:
+    """The numbers of one middleware as values. O(origins); the loop's thread."""
+    ledger = origins.ledger
+    now = origins.now()
+    attempts, requests = _by_value(_attempts(origins)), _by_value(_requests(origins))
+    states = tuple(_origin_snapshot(origin, ledger, now) for origin in origins.listed())
+    return Snapshot(
+        requests=RequestCounts(**{outcome: requests.get(outcome, 0) for outcome in OUTCOMES}),
+        attempts=Counts({kind: attempts.get(kind, 0) for kind in ("original", "retry")}),
+        failures=Counts(_by_value(_failures(origins))),
+        suppressed=Counts(_by_value(_suppressed(origins))),
+        evicted=Counts(_by_value(_evicted(origins))),
+        cleanups=Counts(dict(ledger.cleanups)),
+        origins_evicted=Counts(dict(ledger.origins_evicted)),
+        faults=ledger.faults,
+        memory=MemorySnapshot(
+            usage=origins.guard.usage,
+            threshold=origins.guard.threshold,
+            pressure=origins.guard.pressure,
+            windows=sum(origin.strategy.window.memory for origin in origins.listed()),
+            windows_limit=_windows_limit(origins),
+        ),
+        origins=states,
+    )
+
+
+def _by_value(sums: _Sums) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for (_, value), count in sums.items():
+        totals[value] += count
+    return dict(totals)
+
+
+def _origin_snapshot(origin: Origin, ledger: Ledger, now: float) -> OriginSnapshot:
+    strategy = origin.strategy
+    strategy.window.settle(now)
+    window = strategy.window
+    return OriginSnapshot(
+        scheme=origin.scheme,
+        host=origin.host,
+        port=origin.port,
+        in_flight=origin.in_flight,
+        window_length=len(window),
+        success_rate=strategy.success_rate,
+        errors=Counts(
+            {ledger.catalogue.name(code): count for code, count in window.errors.items()}
+        ),
+        budget_available=strategy.budget.balance(now),
+        budget_limit=strategy.budget.capacity,
+    )

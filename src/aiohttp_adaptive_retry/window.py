@@ -1,0 +1,307 @@
+"""The bounded window: a ring of what the newest attempts came to.
+
+This is the mission guide's first two patterns in one structure. *Proactive trimming*: an insertion
+into a full ring overwrites the oldest attempt. *Expiry by time*: every insertion drops what is
+older than `duration`, and a sweep does it for windows that see no insertions. The third pattern,
+clean-up by memory, calls `restrict` (see memory.py and origins.py).
+
+An attempt is a timestamp (8 bytes) and an error code (1 byte) in two flat arrays; there is no
+object per attempt. Arrays start at 16 attempts and double up to the bound; while the last doubling
+copies, old and new stand side by side: 13.5 bytes per attempt of the bound.
+
+Counts are running sums, so an insertion costs the same whatever the size. When much expires at
+once, an insertion drops at most `_CHUNK` attempts and the next ones go on; what is read meanwhile
+never counts what has expired, removed or not.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from typing import Final
+
+from .errors import OK
+
+__all__ = ("BYTES_PER_ATTEMPT", "Window")
+
+BYTES_PER_ATTEMPT: Final = 9
+
+_FIRST_CAPACITY: Final = 16
+_CHUNK: Final = 1024
+# A clock that steps back by more than this is another clock: old stamps say nothing any more.
+_BACKSTEP: Final = 1.0
+_NEVER: Final = -sys.float_info.max
+_INFINITE: Final = math.inf
+
+
+class Window:
+    """A ring of (timestamp, code), bounded by `size` attempts and `duration` seconds.
+
+    Args:
+        size: most attempts held, 1 or more.
+        duration: seconds after which an attempt has expired, above zero.
+
+    `append` is amortised O(1) and never more than O(`_CHUNK`); memory is 9 bytes per attempt of
+    the present capacity. All methods belong to one loop, but `length_at`, `memory` and the
+    `evicted_*` numbers, which only read and may be called from any thread.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_codes",
+        "_duration",
+        "_end",
+        "_errors",
+        "_expires_at",
+        "_failures",
+        "_newest",
+        "_size",
+        "_start",
+        "_times",
+        "evicted_expired",
+        "evicted_memory",
+    )
+
+    def __init__(self, size: int, duration: float) -> None:
+        self._size = size
+        self._duration = duration
+        self._capacity = self._first_capacity()
+        self._times = array("d", (0.0,)) * self._capacity
+        self._codes = bytearray(self._capacity)
+        # Attempts are numbered for ever; attempt n lies in slot n % capacity. What was removed is
+        # all below _start, so what capacity evicted need not be counted on its own.
+        self._start = 0
+        self._end = 0
+        self._newest = _NEVER
+        # No attempt expires before this: a lower bound, put right when it is reached.
+        self._expires_at = math.inf
+        self._failures = 0
+        self._errors: dict[int, int] = {}
+        self.evicted_expired = 0
+        self.evicted_memory = 0
+
+    def append(self, now: float, code: int) -> None:
+        """Add an attempt; drop the oldest if the ring is full, and what has expired."""
+        if not self._newest <= now < _INFINITE:
+            now = self._regressed(now)
+        end = self._end
+        if end - self._start >= self._capacity and self._capacity < self._size:
+            self._resize(self._fitting(end - self._start + 1))
+        slot = end % self._capacity
+        if end - self._start >= self._capacity:
+            oldest = self._codes[slot]
+            if oldest:
+                self._forget(oldest, 1)
+            self._start += 1
+        self._times[slot] = self._newest = now
+        self._codes[slot] = code
+        self._end = end + 1
+        if code:
+            self._failures += 1
+            self._errors[code] = self._errors.get(code, 0) + 1
+        if now >= self._expires_at:
+            self._expire(now, _CHUNK)
+        elif end == self._start:
+            self._expires_at = now + self._duration
+
+    def settle(self, now: float) -> None:
+        """Drop all that has expired at `now`, in one go: O(size / 1,000,000) milliseconds."""
+        if now >= self._expires_at:
+            self._expire(now, self._capacity)
+
+    def restrict(self, size: int, now: float) -> int:
+        """Hold at most the newest `size` attempts from now on; give back how many that dropped.
+
+        The arrays are made anew, so that the memory really goes back. `relax` lifts the bound.
+        """
+        self.settle(now)
+        dropped = max(0, self._end - self._start - size)
+        if dropped:
+            self._remove(dropped)
+            self.evicted_memory += dropped
+        self._size = size
+        self._resize(self._fitting(self._end - self._start))
+        return dropped
+
+    def relax(self, size: int) -> None:
+        """Let the window grow up to `size` again."""
+        self._size = size
+
+    def compact(self) -> None:
+        """Give back arrays that are mostly empty. O(attempts held)."""
+        count = self._end - self._start
+        if self._capacity > _FIRST_CAPACITY and count * 4 <= self._capacity:
+            self._resize(self._fitting(count))
+
+    # What is in it. `settle` first, where expiry matters.
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    @property
+    def failures(self) -> int:
+        """How many of the attempts failed. O(1)."""
+        return self._failures
+
+    @property
+    def errors(self) -> dict[int, int]:
+        """Attempts per error code, a copy. O(codes present)."""
+        return dict(self._errors)
+
+    @property
+    def start(self) -> int:
+        """Number of the oldest attempt held; attempts are numbered from 0 for ever."""
+        return self._start
+
+    @property
+    def end(self) -> int:
+        """Number that the next attempt will get: how many there ever were."""
+        return self._end
+
+    def at(self, number: int) -> tuple[float, int]:
+        """Timestamp and code of the attempt of that number, `start` <= number < `end`."""
+        slot = number % self._capacity
+        return self._times[slot], self._codes[slot]
+
+    # From any thread: reads, and changes nothing.
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the ring's arrays hold."""
+        return self._capacity * BYTES_PER_ATTEMPT
+
+    @property
+    def evicted_capacity(self) -> int:
+        """Attempts that newer ones pushed out, ever."""
+        return max(0, self._start - self.evicted_expired - self.evicted_memory)
+
+    def length_at(self, now: float) -> int:
+        """Attempts that have not expired at `now`, removed yet or not. O(log size).
+
+        The loop may change the ring meanwhile; the answer is then right for one of both moments,
+        or off by what was just added, and within bounds in any case.
+        """
+        times, capacity = self._times, self._capacity
+        start, end = self._start, self._end
+        count = min(max(0, end - start), capacity)
+        if not count or now < self._expires_at:
+            return count
+        try:
+            return count - self._expired_before(times, capacity, start, count, now - self._duration)
+        except IndexError:  # arrays and capacity were read on two sides of a resize
+            return count
+
+    # How it works.
+
+    def _first_capacity(self) -> int:
+        return self._fitting(1)
+
+    def _fitting(self, count: int) -> int:
+        """The smallest capacity for `count` attempts: the bound halved as often as it goes.
+
+        Counting down from the bound, and not up from 16, makes the last doubling end on the bound
+        itself.
+        """
+        capacity = self._size
+        while capacity > _FIRST_CAPACITY and (capacity + 1) // 2 >= count:
+            capacity = (capacity + 1) // 2
+        return capacity
+
+    def _resize(self, capacity: int) -> None:
+        if capacity == self._capacity:
+            return
+        # No `array("d", bytes(...))` and no slices of arrays: each would hold a second copy for a
+        # moment, at the worst of moments.
+        times = array("d", (0.0,)) * capacity
+        codes = bytearray(capacity)
+        with (
+            memoryview(self._times) as old_times,
+            memoryview(self._codes) as old_codes,
+            memoryview(times) as new_times,
+            memoryview(codes) as new_codes,
+        ):
+            # Slots follow from numbers, so a run contiguous in both rings moves as a block.
+            number = self._start
+            while number < self._end:
+                old, new = number % self._capacity, number % capacity
+                run = min(self._end - number, self._capacity - old, capacity - new)
+                new_times[new : new + run] = old_times[old : old + run]
+                new_codes[new : new + run] = old_codes[old : old + run]
+                number += run
+        self._times, self._codes, self._capacity = times, codes, capacity
+
+    def _remove(self, count: int) -> None:
+        """Take the oldest `count` attempts out of the sums."""
+        number, stop = self._start, self._start + count
+        while number < stop:
+            slot = number % self._capacity
+            run = min(stop - number, self._capacity - slot)
+            failures = run - self._codes.count(OK, slot, slot + run)
+            for code in tuple(self._errors) if failures else ():
+                # Counting is one pass in C; each pass done may make the rest unneeded.
+                found = self._codes.count(code, slot, slot + run)
+                self._forget(code, found)
+                failures -= found
+                if not failures:
+                    break
+            number += run
+        self._start = stop
+
+    def _forget(self, code: int, count: int) -> None:
+        if code == OK or not count:
+            return
+        self._failures -= count
+        left = self._errors[code] - count
+        if left:
+            self._errors[code] = left
+        else:
+            del self._errors[code]
+
+    def _expire(self, now: float, most: int) -> None:
+        cutoff = now - self._duration
+        count = self._end - self._start
+        if self._newest <= cutoff:
+            self.evicted_expired += count
+            self._clear()
+            return
+        expired = self._expired_before(
+            self._times, self._capacity, self._start, min(count, most), cutoff
+        )
+        if expired:
+            self._remove(expired)
+            self.evicted_expired += expired
+        # Still expired, as there was more than `most`: this brings the next insertion here again.
+        self._expires_at = self._times[self._start % self._capacity] + self._duration
+
+    def _clear(self) -> None:
+        """Drop all at once, at a cost that does not depend on how much there is."""
+        self._start = self._end
+        self._failures = 0
+        self._errors = {}
+        self._expires_at = math.inf
+        self._resize(self._first_capacity())
+
+    @staticmethod
+    def _expired_before(
+        times: array[float], capacity: int, start: int, count: int, cutoff: float
+    ) -> int:
+        """How many of `count` attempts from `start` on are at or before `cutoff`: a bisection."""
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if times[(start + middle) % capacity] <= cutoff:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _regressed(self, now: float) -> float:
+        """What to make of a reading that is no time at all, or lies before the last one."""
+        if not math.isfinite(now):
+            return self._newest if self._newest > _NEVER else 0.0
+        if now < self._newest - _BACKSTEP:
+            self.evicted_expired += self._end - self._start
+            self._clear()
+            return now
+        return self._newest
