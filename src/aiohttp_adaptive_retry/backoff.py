@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -85,7 +86,9 @@ def _http_date(value: str) -> float | None:
     if len(value) > _LONGEST_DATE:
         return None
     try:
-        return parsedate_to_datetime(value).timestamp()
+        moment = parsedate_to_datetime(value)
+        # Dates in HTTP are in GMT also where they don't say so; "naive" would mean our time zone.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
         return None
 

@@ -97,7 +97,8 @@ def error_name(error: BaseException) -> str:
 # The authority ends at the first character that can't be part of it; what follows up to white
 # space, a quote or a bracket is path, query and fragment.
 _URL: Final = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?:[^\s/?#'\"<>]*@)?(?P<host>[^\s/?#'\"<>@]*)"
+    # Bounded, or a long run of letters would cost the square of its length.
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,15}://)(?:[^\s/?#'\"<>]*@)?(?P<host>[^\s/?#'\"<>@]*)"
     r"(?:[/?#][^\s'\"<>]*)?"
 )
 
@@ -121,6 +122,8 @@ def error_text(error: BaseException, max_length: int) -> str:
         text = str(error)
     except Exception:
         return ""
+    if "://" not in text:
+        return text[:max_length]
     # Cut before the search as well, since a text can be of any size; a URL that is cut here still
     # has its scheme in front, and so is still found.
     return _URL.sub(r"\g<scheme>\g<host>", text[: 4 * max_length + 1024])[:max_length]

@@ -12,6 +12,7 @@ import threading
 from typing import Final, Literal, get_args
 
 from .errors import OTHER, OTHER_NAME, ErrorCatalogue
+from .faults import Faults
 
 __all__ = ("MAX_FAILURE_SETS", "OTHER_LABEL", "OUTCOMES", "Label", "Ledger", "Outcome", "Tally")
 
@@ -41,10 +42,12 @@ class _Claims:
         self._labels: set[Label] = {OTHER_LABEL}
         self._failures: set[tuple[Label, str]] = set()
         self._others = 0
+        self._most_labels = 0
 
     def label(self, label: Label, most: int) -> Label:
         """The label itself if it has, or may still get, a place; else `OTHER_LABEL`."""
         with self._lock:
+            self._most_labels = max(self._most_labels, most)
             if label not in self._labels:
                 # OTHER_LABEL is in the set and takes no place.
                 if len(self._labels) > most:
@@ -58,8 +61,9 @@ class _Claims:
             named, other = (label, name), (label, OTHER_NAME)
             if named in self._failures:
                 return label, True
-            # Each label that has no `_OTHER` yet may come to need one.
-            reserved = len(self._labels) - self._others
+            # Each label that there may ever be needs room for its `_OTHER`, or the first few
+            # origins would take all places; names get half of them in any case.
+            reserved = min(self._most_labels + 1, MAX_FAILURE_SETS // 2) - self._others
             if name != OTHER_NAME and len(self._failures) + reserved < MAX_FAILURE_SETS:
                 self._failures.add(named)
                 return label, True
@@ -139,7 +143,7 @@ class Ledger:
         "tallies",
     )
 
-    def __init__(self, catalogue: ErrorCatalogue, max_labels: int) -> None:
+    def __init__(self, catalogue: ErrorCatalogue, max_labels: int, faults: Faults) -> None:
         self.catalogue = catalogue
         self._max_labels = max_labels
         # Replaced as a whole when a label comes to it, so that other threads can iterate over it.
@@ -148,7 +152,7 @@ class Ledger:
         self.cleanups = {"periodic": 0, "memory": 0, "origin_limit": 0}
         self.evicted = {"capacity": 0, "expired": 0, "memory": 0, "origin": 0}
         self.origins_evicted = {"idle": 0, "memory": 0, "origin_limit": 0}
-        self.faults = 0
+        self.faults = faults
 
     def tally(self, label: Label) -> Tally:
         """The counts of that label, or of `OTHER_LABEL` where no more labels are to be had."""

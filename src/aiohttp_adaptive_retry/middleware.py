@@ -12,11 +12,12 @@ import logging
 import random as _random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from opentelemetry import trace
+from opentelemetry.metrics import MeterProvider
 
 from .attempt import (
     Replays,
@@ -31,14 +32,13 @@ from .attempt import (
 from .backoff import parse_retry_after
 from .config import AdaptiveConfig
 from .errors import error_name
+from .faults import Faults, SafeClock
 from .ledger import Outcome
 from .origins import Origin, Origins
+from .readings import take_snapshot
 from .snapshot import Snapshot
 from .strategy import Reason, checked_callable
-from .telemetry import Telemetry, take_snapshot
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+from .telemetry import Telemetry
 
 __all__ = ("AdaptiveRetryMiddleware",)
 
@@ -98,15 +98,21 @@ class AdaptiveRetryMiddleware:
             config = AdaptiveConfig()
         elif not isinstance(config, AdaptiveConfig):
             raise TypeError(f"config must be an AdaptiveConfig or None, got {config!r}")
+        if meter_provider is not None and not isinstance(meter_provider, MeterProvider):
+            raise TypeError(
+                f"meter_provider must be a MeterProvider or None, got {meter_provider!r}"
+            )
         self._config = config
         self._clock = checked_callable("clock", clock)
         self._sleep = checked_callable("sleep", sleep)
-        self._random = checked_callable("random", random)
+        checked_callable("random", random)
         self._attempt_timeout = config.attempt_timeout
         self._max_retries = config.max_attempts - 1
         self._retry_methods = frozenset(config.retry_methods)
         self._retry_statuses = frozenset(config.retry_statuses)
-        self._origins = Origins(config, self._safe_clock, self._random)
+        self._fault = Faults()
+        self._safe_clock = SafeClock(clock, self._fault)
+        self._origins = Origins(config, self._safe_clock, random, self._fault)
         self._ledger = self._origins.ledger
         self._replays = Replays()
         self._replays_noted = self._replays.noted
@@ -160,7 +166,7 @@ class AdaptiveRetryMiddleware:
                         now = self._safe_clock()
                     origin.strategy.succeeded(now)
                     origins.operations -= 1
-                    if origins.operations <= 0 or not now < origins.due:
+                    if origins.operations <= 0 or not origins.since <= now < origins.due:
                         self._tick(now)
                 except Exception as error:
                     self._fault(error)
@@ -367,8 +373,9 @@ class AdaptiveRetryMiddleware:
             if call.reserved:
                 origin.strategy.refund()
             now = self._safe_clock()
-            self._origins.operations -= 1
-            if self._origins.operations <= 0 or not now < self._origins.due:
+            origins = self._origins
+            origins.operations -= 1
+            if origins.operations <= 0 or not origins.since <= now < origins.due:
                 self._tick(now)
         except Exception as error:
             self._fault(error)
@@ -376,25 +383,6 @@ class AdaptiveRetryMiddleware:
     def _tick(self, now: float) -> None:
         self._origins.tick(now)
         self._replays.forget(now)
-
-    def _safe_clock(self) -> float:
-        try:
-            return float(self._clock())
-        except Exception as error:
-            self._fault(error)
-            return time.monotonic()
-
-    def _fault(self, error: Exception) -> None:
-        """Our own books failed: count it, and say so once. The call goes on without them."""
-        ledger = self._ledger
-        ledger.faults += 1
-        if ledger.faults == 1:
-            # The type only: a text could name what is nobody's business.
-            _log.error(
-                "aiohttp-adaptive-retry: internal fault (%s); requests are not affected, "
-                "but counts may be off. Further faults are counted and not logged.",
-                type(error).__qualname__,
-            )
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from .config import AdaptiveConfig
 from .errors import ErrorCatalogue
+from .faults import Faults, SafeClock
 from .ledger import OTHER_LABEL, Label, Ledger, Tally
 from .memory import MemoryGuard
 from .strategy import AdaptiveStrategy
@@ -79,13 +80,15 @@ class Origins:
         "ledger",
         "newest",
         "operations",
+        "since",
     )
 
     def __init__(
         self,
         config: AdaptiveConfig,
-        clock: Callable[[], float],
+        clock: SafeClock,
         random: Callable[[], float],
+        faults: Faults,
         guard: MemoryGuard | None = None,
     ) -> None:
         self.config = config
@@ -93,13 +96,15 @@ class Origins:
         self._random = random
         self.guard = MemoryGuard(config) if guard is None else guard
         catalogue = ErrorCatalogue(config.max_error_type_length)
-        self.ledger = Ledger(catalogue, config.max_labelled_origins)
+        self.ledger = Ledger(catalogue, config.max_labelled_origins, faults)
         self._table: OrderedDict[tuple[str, str | None], Origin] = OrderedDict()
         self.newest: Origin | None = None
         #: Operations until the next sweep, counted down by the middleware.
         self.operations = config.cleanup_frequency
         #: When `tick` wants to be called at the latest.
         self.due = -math.inf
+        #: When it was called last: a clock that reads less was set back.
+        self.since = -math.inf
         self._sweep_at = math.inf
 
     def __len__(self) -> int:
@@ -144,13 +149,14 @@ class Origins:
             for origin in self.listed():
                 origin.strategy.relax()
         interval = self.config.cleanup_interval.total_seconds()
-        if self._sweep_at == math.inf:
-            self._sweep_at = now + interval
         # A clock set back by hours must not stop the sweeps for hours.
-        if self.operations <= 0 or now >= self._sweep_at or now < self._sweep_at - interval:
+        if not self._sweep_at - interval <= now:
+            self._sweep_at = now + interval
+        if self.operations <= 0 or now >= self._sweep_at:
             self.operations = self.config.cleanup_frequency
             self._sweep_at = now + interval
             self._sweep(now)
+        self.since = now
         self.due = now + min(_TICK_INTERVAL, interval)
 
     def _unseen(self, url: URL) -> Origin:

@@ -25,6 +25,7 @@ from .backoff import full_jitter, jittered_retry_after
 from .budget import RetryBudget
 from .config import AdaptiveConfig
 from .errors import OK, ErrorCatalogue, error_name, error_text
+from .faults import Faults, SafeClock
 from .memory import MemoryGuard
 from .window import Window
 
@@ -131,7 +132,7 @@ class AdaptiveStrategy:
         catalogue = ErrorCatalogue(config.max_error_type_length)
         self._set_up(
             config,
-            checked_callable("clock", clock),
+            SafeClock(checked_callable("clock", clock), Faults()),
             checked_callable("random", random),
             catalogue,
             MemoryGuard(config),
@@ -142,7 +143,7 @@ class AdaptiveStrategy:
     def shared(
         cls,
         config: AdaptiveConfig,
-        clock: Callable[[], float],
+        clock: SafeClock,
         random: Callable[[], float],
         catalogue: ErrorCatalogue,
         guard: MemoryGuard,
@@ -156,7 +157,7 @@ class AdaptiveStrategy:
     def _set_up(
         self,
         config: AdaptiveConfig,
-        clock: Callable[[], float],
+        clock: SafeClock,
         random: Callable[[], float],
         catalogue: ErrorCatalogue,
         guard: MemoryGuard,
@@ -166,7 +167,7 @@ class AdaptiveStrategy:
         self._random = random
         self._catalogue = catalogue
         self._guard = guard
-        now = self._now()
+        now = self._clock()
         self.budget = RetryBudget(config, now)
         self.window = Window(config.window_size, config.window_duration.total_seconds())
         if guard.pressure:
@@ -190,14 +191,14 @@ class AdaptiveStrategy:
     @property
     def recent_attempts(self) -> Sequence[AttemptRecord]:
         """The window, oldest first: a read-only view, O(1) to get, O(1) for an item."""
-        self.window.settle(self._now())
+        self.window.settle(self._clock())
         return _RecentAttempts(self)
 
     @property
     def success_rate(self) -> float:
         """Share of successes among the attempts in the window, 0 to 1; 1.0 while it is empty."""
         window = self.window
-        window.settle(self._now())
+        window.settle(self._clock())
         count = len(window)
         return (count - window.failures) / count if count else 1.0
 
@@ -214,7 +215,7 @@ class AdaptiveStrategy:
         """
         if not isinstance(error, Exception):
             return False
-        now = self._now()
+        now = self._clock()
         self._housekeeping(now)
         if self._pending:
             self._pending -= 1
@@ -233,7 +234,7 @@ class AdaptiveStrategy:
 
     def record_success(self) -> None:
         """Record one attempt that succeeded; it earns its share of a retry."""
-        now = self._now()
+        now = self._clock()
         self._housekeeping(now)
         if self._pending:
             self._pending -= 1
@@ -350,13 +351,6 @@ class AdaptiveStrategy:
             self._operations = 0
             self._sweep_at = now + self.config.cleanup_interval.total_seconds()
             self.sweep(now)
-
-    def _now(self) -> float:
-        """The clock's reading; a clock that breaks is no reason for a call to fail."""
-        try:
-            return float(self._clock())
-        except Exception:
-            return time.monotonic()
 
     def _record(self, number: int) -> AttemptRecord:
         stamp, code = self.window.at(number)

@@ -19,17 +19,17 @@ from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from .ledger import OUTCOMES, Label, Ledger
-from .origins import Origin, Origins
-from .snapshot import Counts, MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
-from .window import BYTES_PER_ATTEMPT
+from . import readings
+from .ledger import Label
+from .origins import Origins
+from .readings import Key, Sums, single, summed, windows_limit
 
-__all__ = ("SCHEMA_URL", "SCOPE", "Telemetry", "package_version", "take_snapshot")
+__all__ = ("SCHEMA_URL", "SCOPE", "Telemetry", "package_version")
 
 SCOPE: Final = "aiohttp_adaptive_retry"
 #: The semantic conventions that `server.address`, `server.port` and `error.type` are taken from.
@@ -49,6 +49,10 @@ def package_version() -> str:
         return version("aiohttp-adaptive-retry")
     except PackageNotFoundError:
         return "0"
+
+
+# Read at import: a middleware made on a running loop must not read files there.
+_VERSION: Final = package_version()
 
 
 class Telemetry:
@@ -72,12 +76,6 @@ class Telemetry:
         self._hub.delay.record(seconds, attributes)
 
 
-# What is summed: the label, or None for metrics that have none, and the value of the one attribute
-# beside it ("" for none).
-_Key = tuple[Label | None, str]
-_Sums = Counter[_Key]
-
-
 class _Hub:
     """The instruments of one provider, and the middlewares that they report for."""
 
@@ -88,11 +86,9 @@ class _Hub:
         self._live: dict[int, Origins] = {}
         # Filled by finalizers, which may run anywhere, also while the lock is held: so no lock.
         self._gone: deque[int] = deque()
-        self._retired: dict[str, _Sums] = {name: Counter() for name in _COUNTERS}
-        self._reported: dict[str, _Sums] = {name: Counter() for name in _COUNTERS}
-        meter = metrics.get_meter(
-            SCOPE, package_version(), meter_provider=provider, schema_url=SCHEMA_URL
-        )
+        self._retired: dict[str, Sums] = {name: Counter() for name in _COUNTERS}
+        self._reported: dict[str, Sums] = {name: Counter() for name in _COUNTERS}
+        meter = metrics.get_meter(SCOPE, _VERSION, meter_provider=provider, schema_url=SCHEMA_URL)
         self.delay = meter.create_histogram(
             _PREFIX + "retry.delay",
             unit="s",
@@ -153,7 +149,7 @@ class _Hub:
     def _level(self, level: _Metric, _: CallbackOptions) -> list[Observation]:
         with self._lock:
             self._reap()
-            sums: dict[_Key, float] = {}
+            sums: dict[Key, float] = {}
             for origins in self._live.values():
                 for key, value in level.read(origins).items():
                     sums[key] = level.merge(sums[key], value) if key in sums else value
@@ -163,14 +159,14 @@ class _Hub:
 class _Metric(NamedTuple):
     unit: str
     description: str
-    read: Callable[[Origins], _Sums]
+    read: Callable[[Origins], Sums]
     #: The attribute beside the label's.
     attribute: str = ""
     is_gauge: bool = False
     #: How the levels of several middlewares come to one.
     merge: Callable[[float, float], float] = operator.add
 
-    def attributes(self, key: _Key) -> dict[str, str | int]:
+    def attributes(self, key: Key) -> dict[str, str | int]:
         label, value = key
         attributes = {} if label is None else labelled(label)
         if self.attribute:
@@ -187,167 +183,79 @@ def labelled(label: Label) -> dict[str, str | int]:
     return attributes
 
 
-# Readers. They run on the exporter's thread beside the loop: they read integers and copies made in
-# one step of the interpreter, and change nothing.
-
-
-def _requests(origins: Origins) -> _Sums:
-    return Counter(
-        {
-            (tally.label, outcome): getattr(tally, outcome)
-            for tally in origins.ledger.tallies
-            for outcome in OUTCOMES
-        }
-    )
-
-
-def _attempts(origins: Origins) -> _Sums:
-    sums: _Sums = Counter()
-    for tally in origins.ledger.tallies:
-        sums[tally.label, "original"] = tally.originals
-        sums[tally.label, "retry"] = tally.retries
-    return sums
-
-
-def _failures(origins: Origins) -> _Sums:
-    ledger = origins.ledger
-    sums: _Sums = Counter()
-    for tally in ledger.tallies:
-        for code, count in tuple(tally.failures.items()):
-            sums[tally.label, ledger.catalogue.name(code)] += count
-    return sums
-
-
-def _suppressed(origins: Origins) -> _Sums:
-    return Counter(
-        {
-            (tally.label, reason): count
-            for tally in origins.ledger.tallies
-            for reason, count in tuple(tally.suppressed.items())
-        }
-    )
-
-
-def _evicted(origins: Origins) -> _Sums:
-    # The ledger before the windows: what moves meanwhile is then missed, never counted twice.
-    sums: _Sums = Counter(
-        {(None, reason): count for reason, count in origins.ledger.evicted.items()}
-    )
-    for origin in origins.listed():
-        window = origin.strategy.window
-        sums[None, "capacity"] += window.evicted_capacity
-        sums[None, "expired"] += window.evicted_expired
-        sums[None, "memory"] += window.evicted_memory
-    return sums
-
-
-def _cleanups(origins: Origins) -> _Sums:
-    return Counter({(None, reason): count for reason, count in origins.ledger.cleanups.items()})
-
-
-def _origins_evicted(origins: Origins) -> _Sums:
-    evicted = origins.ledger.origins_evicted
-    return Counter({(None, reason): count for reason, count in evicted.items()})
-
-
-def _faults(origins: Origins) -> _Sums:
-    faults = origins.ledger.faults
-    return Counter({(None, ""): faults} if faults else {})
-
-
-def _summed(read: Callable[[Origin, float], float]) -> Callable[[Origins], _Sums]:
-    """A level that each origin has, summed by label."""
-
-    def sums(origins: Origins) -> _Sums:
-        now = origins.now()
-        totals: dict[_Key, float] = {}
-        for origin in origins.listed():
-            key = (origin.label, "")
-            totals[key] = totals.get(key, 0) + read(origin, now)
-        return cast(_Sums, totals)
-
-    return sums
-
-
-def _single(read: Callable[[Origins], float]) -> Callable[[Origins], _Sums]:
-    """A level that a middleware has once."""
-    return lambda origins: cast(_Sums, {(None, ""): read(origins)})
-
-
 _COUNTERS: Final[dict[str, _Metric]] = {
-    "requests": _Metric("{request}", "Calls that ended, by outcome.", _requests, _OUTCOME),
-    "attempts": _Metric("{attempt}", "Attempts sent.", _attempts, _ATTEMPT_TYPE),
-    "failures": _Metric("{attempt}", "Attempts that failed.", _failures, "error.type"),
-    "retries.suppressed": _Metric("{retry}", "Retries not made.", _suppressed, _REASON),
-    "window.evicted": _Metric("{attempt}", "Attempts dropped from windows.", _evicted, _REASON),
-    "cleanups": _Metric("{cleanup}", "Clean-ups of windows and origins.", _cleanups, _REASON),
-    "origins.evicted": _Metric("{origin}", "Origins dropped.", _origins_evicted, _REASON),
-    "faults": _Metric("{fault}", "Errors of our own bookkeeping.", _faults),
+    "requests": _Metric("{request}", "Calls that ended, by outcome.", readings.requests, _OUTCOME),
+    "attempts": _Metric("{attempt}", "Attempts sent.", readings.attempts, _ATTEMPT_TYPE),
+    "failures": _Metric("{attempt}", "Attempts that failed.", readings.failures, "error.type"),
+    "retries.suppressed": _Metric("{retry}", "Retries not made.", readings.suppressed, _REASON),
+    "window.evicted": _Metric(
+        "{attempt}", "Attempts dropped from windows.", readings.evicted, _REASON
+    ),
+    "cleanups": _Metric(
+        "{cleanup}", "Clean-ups of windows and origins.", readings.cleanups, _REASON
+    ),
+    "origins.evicted": _Metric("{origin}", "Origins dropped.", readings.origins_evicted, _REASON),
+    "faults": _Metric("{fault}", "Errors of our own bookkeeping.", readings.faults),
 }
 
 _LEVELS: Final[dict[str, _Metric]] = {
     "budget.available": _Metric(
         "{token}",
         "Retries that could be paid for now.",
-        _summed(lambda origin, now: origin.strategy.budget.balance(now)),
+        summed(lambda origin, now: origin.strategy.budget.balance(now)),
     ),
     "budget.limit": _Metric(
         "{token}",
         "Retries that can be saved up.",
-        _summed(lambda origin, _: origin.strategy.budget.capacity),
+        summed(lambda origin, _: origin.strategy.budget.capacity),
     ),
     "window.length": _Metric(
         "{attempt}",
         "Attempts in the windows.",
-        _summed(lambda origin, now: origin.strategy.window.length_at(now)),
+        summed(lambda origin, now: origin.strategy.window.length_at(now)),
     ),
     "window.limit": _Metric(
         "{attempt}",
         "Attempts that the windows can hold.",
-        _summed(lambda origin, _: origin.strategy.window_size),
+        summed(lambda origin, _: origin.strategy.window_size),
     ),
     "window.memory.usage": _Metric(
         "By",
         "Memory held by the windows.",
-        _summed(lambda origin, _: origin.strategy.window.memory),
+        summed(lambda origin, _: origin.strategy.window.memory),
     ),
     "window.memory.limit": _Metric(
         "By",
         "Memory that all windows can ever hold.",
-        _single(lambda origins: _windows_limit(origins)),
+        single(windows_limit),
     ),
     "memory.usage": _Metric(
         "By",
         "Resident memory of the process as last sampled.",
-        _single(lambda origins: origins.guard.usage),
+        single(lambda origins: origins.guard.usage),
         is_gauge=True,
         merge=max,
     ),
     "memory.threshold": _Metric(
         "By",
         "Resident memory at which windows are cut.",
-        _single(lambda origins: origins.guard.threshold),
+        single(lambda origins: origins.guard.threshold),
         is_gauge=True,
         merge=min,
     ),
     "memory.pressure": _Metric(
         "{process}",
         "Whether memory is short, 0 or 1.",
-        _single(lambda origins: int(origins.guard.pressure)),
+        single(lambda origins: int(origins.guard.pressure)),
         merge=max,
     ),
-    "origins.active": _Metric("{origin}", "Origins in the table.", _single(len)),
+    "origins.active": _Metric("{origin}", "Origins in the table.", single(len)),
     "origins.limit": _Metric(
         "{origin}",
         "Origins that the table can hold.",
-        _single(lambda origins: origins.config.max_origins),
+        single(lambda origins: origins.config.max_origins),
     ),
 }
-
-
-def _windows_limit(origins: Origins) -> int:
-    config = origins.config
-    return config.max_origins * config.window_size * BYTES_PER_ATTEMPT
 
 
 _hubs_lock = threading.Lock()
@@ -373,55 +281,3 @@ def _hub_for(provider: MeterProvider | None) -> _Hub:
         if hub is None:
             hub = _hubs[provider] = _Hub(provider)
         return hub
-
-
-def take_snapshot(origins: Origins) -> Snapshot:
-    """The numbers of one middleware as values. O(origins); the loop's thread."""
-    ledger = origins.ledger
-    now = origins.now()
-    attempts, requests = _by_value(_attempts(origins)), _by_value(_requests(origins))
-    states = tuple(_origin_snapshot(origin, ledger, now) for origin in origins.listed())
-    return Snapshot(
-        requests=RequestCounts(**{outcome: requests.get(outcome, 0) for outcome in OUTCOMES}),
-        attempts=Counts({kind: attempts.get(kind, 0) for kind in ("original", "retry")}),
-        failures=Counts(_by_value(_failures(origins))),
-        suppressed=Counts(_by_value(_suppressed(origins))),
-        evicted=Counts(_by_value(_evicted(origins))),
-        cleanups=Counts(dict(ledger.cleanups)),
-        origins_evicted=Counts(dict(ledger.origins_evicted)),
-        faults=ledger.faults,
-        memory=MemorySnapshot(
-            usage=origins.guard.usage,
-            threshold=origins.guard.threshold,
-            pressure=origins.guard.pressure,
-            windows=sum(origin.strategy.window.memory for origin in origins.listed()),
-            windows_limit=_windows_limit(origins),
-        ),
-        origins=states,
-    )
-
-
-def _by_value(sums: _Sums) -> dict[str, int]:
-    totals: Counter[str] = Counter()
-    for (_, value), count in sums.items():
-        totals[value] += count
-    return dict(totals)
-
-
-def _origin_snapshot(origin: Origin, ledger: Ledger, now: float) -> OriginSnapshot:
-    strategy = origin.strategy
-    strategy.window.settle(now)
-    window = strategy.window
-    return OriginSnapshot(
-        scheme=origin.scheme,
-        host=origin.host,
-        port=origin.port,
-        in_flight=origin.in_flight,
-        window_length=len(window),
-        success_rate=strategy.success_rate,
-        errors=Counts(
-            {ledger.catalogue.name(code): count for code, count in window.errors.items()}
-        ),
-        budget_available=strategy.budget.balance(now),
-        budget_limit=strategy.budget.capacity,
-    )

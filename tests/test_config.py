@@ -1,0 +1,193 @@
+"""Bad input is told where it is made, with the field and the value; good input stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, AdaptiveStrategy
+from aiohttp_adaptive_retry.config import ConfigOverrides
+
+FIELDS = {field.name: field for field in dataclasses.fields(AdaptiveConfig)}
+
+WHOLE = {
+    "window_size",
+    "cleanup_frequency",
+    "pressure_window_size",
+    "max_error_type_length",
+    "max_error_message_length",
+    "max_attempts",
+    "max_origins",
+}
+WHOLE_FROM_ZERO = {"max_labelled_origins"}
+POSITIVE = {"memory_threshold_mb", "attempt_timeout", "backoff_base", "backoff_cap"}
+FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "budget_initial"}
+FROM_ONE = {"budget_capacity"}
+SHARES = {"budget_deposit", "budget_floor"}
+SPANS = {"window_duration", "cleanup_interval"}
+FLAGS = {"record_error_messages", "admission"}
+SETS = {"retry_methods", "retry_statuses"}
+OPTIONAL = {"attempt_timeout", "memory_baseline_mb"}
+
+HUGE = 10**400
+
+
+def bad_values() -> list[tuple[str, Any]]:
+    """Each field with values that it must refuse: zero, negative, nan, infinite, wrongly typed."""
+    cases: list[tuple[str, Any]] = []
+    numbers = POSITIVE | FROM_ZERO | FROM_ONE | SHARES
+    for name in WHOLE:
+        cases += [(name, value) for value in (0, -1, HUGE)]
+    cases += [("max_labelled_origins", -1), ("max_labelled_origins", HUGE)]
+    for name in WHOLE | WHOLE_FROM_ZERO:
+        cases += [(name, value) for value in (1.0, math.nan, math.inf, -math.inf)]
+    for name in POSITIVE:
+        cases += [(name, value) for value in (0, 0.0, -0.1)]
+    for name in FROM_ZERO | SHARES:
+        cases += [(name, value) for value in (-1, -0.001)]
+    cases += [("budget_capacity", 0), ("budget_capacity", -1), ("budget_capacity", 0.99)]
+    cases += [(name, 1.01) for name in SHARES]
+    for name in numbers:
+        cases += [(name, value) for value in (math.nan, math.inf, -math.inf, HUGE)]
+        cases += [(name, timedelta(seconds=1)), (name, 1j)]
+    for name in SPANS:
+        cases += [(name, timedelta(0)), (name, timedelta(seconds=-1))]
+        cases += [(name, value) for value in (1, 1.5, math.nan, math.inf, 0, -1)]
+    for name in FLAGS:
+        cases += [(name, value) for value in (0, 1, -1, math.nan, math.inf, "yes")]
+    for name in SETS:
+        cases += [(name, value) for value in (0, -1, 1.5, math.nan, math.inf, "GET", b"GET")]
+    cases += [("retry_methods", [value]) for value in ("", "GE T", "GET\n", "GÉT", 5, None, True)]
+    cases += [("retry_statuses", [value]) for value in (0, 99, 600, -503, "503", 503.0, True, None)]
+    for name in FIELDS:
+        cases += [(name, value) for value in ("1", [object()], object(), {}.keys)]
+        if name not in FLAGS:
+            cases.append((name, True))
+        if name not in OPTIONAL:
+            cases.append((name, None))
+    return cases
+
+
+def test_every_field_is_in_the_tables() -> None:
+    """A new field can't be forgotten here."""
+    tables = (WHOLE, WHOLE_FROM_ZERO, POSITIVE, FROM_ZERO, FROM_ONE, SHARES, SPANS, FLAGS, SETS)
+    assert sorted(name for table in tables for name in table) == sorted(FIELDS)
+
+
+@pytest.mark.parametrize(("name", "value"), bad_values())
+def test_a_bad_value_is_named_with_its_field(name: str, value: Any) -> None:
+    """The error names the field, shows the value, and is short whatever the value is."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        AdaptiveConfig(**{name: value})
+    text = str(caught.value)
+    assert name in text
+    shown = value[0] if isinstance(value, list) else value
+    assert repr(shown)[:40] in text or str(shown)[:40] in text
+    assert len(text) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, 1) for name in sorted(WHOLE)]
+    + [
+        (name, 1_000_000)
+        for name in sorted(WHOLE - {"max_error_type_length"})
+        if "length" not in name
+    ]
+    + [("max_labelled_origins", 0), ("max_labelled_origins", 5000)]
+    + [(name, value) for name in sorted(POSITIVE - {"backoff_cap"}) for value in (0.001, 1)]
+    + [("backoff_cap", 3600), ("retry_after_cap", 0), ("retry_after_cap", 86_400)]
+    + [("memory_baseline_mb", 0), ("memory_baseline_mb", None), ("attempt_timeout", None)]
+    + [("budget_initial", 0), ("budget_deposit", 0), ("budget_deposit", 1), ("budget_floor", 0)]
+    + [("window_duration", timedelta(milliseconds=1)), ("cleanup_interval", timedelta(days=365))]
+    + [("retry_methods", ()), ("retry_statuses", ()), ("retry_statuses", {100, 599})],
+)
+def test_small_and_large_but_meaningful_values_stand(name: str, value: Any) -> None:
+    """A default elsewhere never makes a sensible value a contradiction."""
+    config = AdaptiveConfig(**{name: value})
+    stands = getattr(config, name)
+    assert stands == (frozenset(value) if name in SETS else value)
+
+
+def test_contradictions_name_both_fields() -> None:
+    """Two values that exclude each other are told together."""
+    with pytest.raises(ValueError, match=r"backoff_cap must be >= backoff_base \(2\.0\), got 1\.0"):
+        AdaptiveConfig(backoff_base=2.0, backoff_cap=1.0)
+    with pytest.raises(ValueError, match=r"budget_initial .* budget_capacity \(3\), got 4"):
+        AdaptiveConfig(budget_capacity=3, budget_initial=4)
+
+
+def test_the_missions_defaults() -> None:
+    """The mission's fields keep their names and their defaults."""
+    config = AdaptiveConfig()
+    assert config.window_size == 1000
+    assert config.window_duration == timedelta(minutes=30)
+    assert config.cleanup_frequency == 100
+    assert config.cleanup_interval == timedelta(minutes=5)
+    assert config.memory_threshold_mb == 100
+    assert config.max_error_message_length == 200
+    assert (config.max_attempts, config.max_origins, config.max_labelled_origins) == (5, 1024, 100)
+    assert (config.max_error_type_length, config.pressure_window_size) == (64, 100)
+    assert (config.attempt_timeout, config.memory_baseline_mb) == (None, None)
+    assert (config.record_error_messages, config.admission) == (False, False)
+
+
+def test_it_is_a_frozen_value() -> None:
+    """Equal configs are equal and hash alike; nothing changes one later."""
+    methods = {"get"}
+    config = AdaptiveConfig(retry_methods=methods)
+    methods.add("POST")
+    assert config.retry_methods == {"GET"}
+    assert config == AdaptiveConfig(retry_methods=["GET"])
+    assert hash(config) == hash(AdaptiveConfig(retry_methods=("get",)))
+    assert config != AdaptiveConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.window_size = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        AdaptiveConfig(1000)  # type: ignore[call-arg]
+
+
+def test_overrides_are_the_same_fields() -> None:
+    """What type checkers accept as an override is what the config has, with the same types."""
+    assert typing.get_type_hints(ConfigOverrides) == typing.get_type_hints(AdaptiveConfig)
+
+
+def test_every_field_is_explained() -> None:
+    """The docstring speaks of each field."""
+    text = AdaptiveConfig.__doc__ or ""
+    missing = [name for name in FIELDS if f"{name}:" not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize("made", [AdaptiveRetryMiddleware, AdaptiveStrategy])
+def test_arguments_beside_the_config(made: Any) -> None:
+    """A config or a callable of a wrong type is named too."""
+    with pytest.raises(TypeError, match="config must be an AdaptiveConfig or None, got 5"):
+        made(5)
+    with pytest.raises(TypeError, match="clock must be callable, got 5"):
+        made(clock=5)
+    with pytest.raises(TypeError, match="random must be callable, got None"):
+        made(random=None)
+    with pytest.raises(TypeError, match="no_such_field"):
+        made(no_such_field=1)
+
+
+def test_sleep_and_provider() -> None:
+    """The middleware checks its own two as well."""
+    with pytest.raises(TypeError, match="sleep must be callable, got 1"):
+        AdaptiveRetryMiddleware(sleep=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="meter_provider must be a MeterProvider or None, got 'x'"):
+        AdaptiveRetryMiddleware(meter_provider="x")  # type: ignore[arg-type]
+
+
+def test_strategy_overrides_go_on_top_of_a_config() -> None:
+    """Given both, the override wins and is checked."""
+    strategy = AdaptiveStrategy(AdaptiveConfig(window_size=5, max_attempts=2), window_size=7)
+    assert (strategy.window_size, strategy.config.max_attempts) == (7, 2)
+    with pytest.raises(ValueError, match="window_size must be >= 1, got 0"):
+        AdaptiveStrategy(window_size=0)

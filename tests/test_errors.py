@@ -1,0 +1,160 @@
+"""Names are bounded, texts carry nothing secret."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import aiohttp
+import pytest
+from aiohttp.http_parser import RawResponseMessage
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from aiohttp_adaptive_retry.errors import (
+    OTHER,
+    OTHER_NAME,
+    ErrorCatalogue,
+    OriginUnavailable,
+    error_name,
+    error_text,
+)
+
+
+def test_a_known_name_stays_through_a_flood() -> None:
+    """254 names get codes of their own; those keep them whatever comes after."""
+    catalogue = ErrorCatalogue()
+    first = catalogue.code("ServerDisconnectedError")
+    codes = {catalogue.code(f"Error{n}") for n in range(100_000)}
+    assert codes == set(range(2, 255)) | {OTHER}
+    assert catalogue.code("ServerDisconnectedError") == first
+    assert catalogue.name(first) == "ServerDisconnectedError"
+    assert catalogue.name(OTHER) == OTHER_NAME
+    assert len(catalogue) == 254
+
+
+def test_names_are_cut() -> None:
+    """Two names that are the same up to the cut are one."""
+    catalogue = ErrorCatalogue(8)
+    code = catalogue.code("x" * 1_000_000)
+    assert catalogue.name(code) == "x" * 8
+    assert catalogue.code("x" * 9) == code
+
+
+def test_the_flood_leaves_no_memory() -> None:
+    """A hundred thousand exception classes leave 254 short names behind."""
+    catalogue = ErrorCatalogue()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for n in range(100_000):
+            catalogue.code(error_name(type(f"Generated{n}" + "x" * 200, (Exception,), {})()))
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(catalogue) == 254
+    assert held < 200_000
+
+
+def test_names_are_qualified_as_opentelemetry_has_them() -> None:
+    """Nested classes keep their outer name; the function that made a class is left out."""
+
+    class Local(Exception):
+        class Nested(Exception):
+            pass
+
+    assert error_name(aiohttp.ServerDisconnectedError()) == "ServerDisconnectedError"
+    assert error_name(Local()) == "Local"
+    assert error_name(Local.Nested()) == "Local.Nested"
+
+
+SECRETS = ("hunter2", "s3cr3t", "private", "sid=1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:hunter2@api.example.com:8443/private/s3cr3t?token=s3cr3t#private",
+        "GET http://api.example.com:8443/private failed",
+        "url='https://api.example.com:8443?token=s3cr3t'",
+        "Connection timeout to host https://api.example.com:8443/private",
+        "wss://hunter2@api.example.com:8443/s3cr3t",
+        "HTTPS://API.EXAMPLE.COM:8443/PRIVATE/s3cr3t",
+        "(https://api.example.com:8443/private/%20(s3cr3t))",
+    ],
+)
+def test_urls_in_texts_lose_all_but_scheme_host_and_port(text: str) -> None:
+    """Neither userinfo nor path nor query of a URL is kept."""
+    kept = error_text(ValueError(text), 200)
+    assert "api.example.com:8443" in kept.lower()
+    assert not [secret for secret in SECRETS if secret in kept.lower()]
+
+
+def test_what_a_server_sent_is_left_out() -> None:
+    """aiohttp puts raw header lines and response heads into texts; they may hold cookies."""
+    head = RawResponseMessage(
+        (1, 1),  # type: ignore[arg-type]
+        200,
+        "OK",
+        CIMultiDictProxy(CIMultiDict({"Set-Cookie": "sid=1"})),
+        ((b"Set-Cookie", b"sid=1"),),
+        False,
+        None,
+        False,
+        False,
+    )
+    info = aiohttp.RequestInfo(
+        URL("http://h/private"), "GET", CIMultiDictProxy(CIMultiDict()), URL("http://h/private")
+    )
+    errors: list[Exception] = [
+        aiohttp.ServerDisconnectedError(head),
+        aiohttp.ClientResponseError(info, (), status=400, message="bad header b'Cookie: sid=1'"),
+        aiohttp.InvalidURL("hunter2/private"),
+    ]
+    texts = [error_text(error, 200) for error in errors]
+    assert texts == ["Server disconnected", "400", "Invalid URL"]
+
+
+def test_texts_are_cut_and_may_fail() -> None:
+    """A text of any size is cut; an error whose text raises has none."""
+
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert error_text(ValueError("x" * 10_000_000), 200) == "x" * 200
+    assert error_text(Unprintable(), 200) == ""
+
+
+def test_a_long_text_costs_its_length_and_not_its_square() -> None:
+    """A megabyte that is nearly a URL all over is searched in one pass."""
+    for text in ("a" * 1_000_000, "a" * 1_000_000 + "://", "http://" * 200_000, "a://b@" * 200_000):
+        assert len(error_text(ValueError(text), 100_000)) <= 100_000
+
+
+@given(
+    user=st.text("abcXYZ019-_", min_size=1, max_size=20),
+    path=st.text("abcXYZ019-_/%.", max_size=40),
+    query=st.text("abcXYZ019-_=&%", max_size=40),
+    before=st.text(max_size=20),
+    length=st.integers(1, 300),
+)
+def test_no_part_of_a_url_survives(
+    user: str, path: str, query: str, before: str, length: int
+) -> None:
+    """Whatever stands around it, the URL comes down to its origin, at any cut."""
+    url = f"https://{user}:pw@host.example/SECRET{path}?SECRET{query}"
+    text = error_text(ValueError(f"{before} {url} end"), length)
+    assert "SECRET" not in text
+    assert ":pw" not in text
+    assert len(text) <= length
+
+
+def test_origin_unavailable_makes_aiohttp_run_nothing_twice() -> None:
+    """It is a ClientError, and none of those that start aiohttp's hidden retry."""
+    assert issubclass(OriginUnavailable, aiohttp.ClientError)
+    assert not issubclass(OriginUnavailable, aiohttp.ClientOSError)
+    assert not issubclass(OriginUnavailable, aiohttp.ServerDisconnectedError)

@@ -1,0 +1,257 @@
+"""The table of origins: what is one origin, who goes first, and what a sweep does."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from aiohttp_adaptive_retry import AdaptiveConfig
+from aiohttp_adaptive_retry.faults import Faults, SafeClock
+from aiohttp_adaptive_retry.memory import MemoryGuard
+from aiohttp_adaptive_retry.origins import Origins
+
+from .fakes import Clock
+
+MIB = 1024 * 1024
+
+
+class Table:
+    """Origins on a fake clock, in a process whose size a test sets."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.clock = Clock()
+        self.resident = 200
+        config, faults = AdaptiveConfig(**fields), Faults()
+        guard = MemoryGuard(config, resident=lambda: self.resident * MIB, fullness=lambda: 0.0)
+        self.origins = Origins(config, SafeClock(self.clock, faults), lambda: 0.5, faults, guard)
+
+    def use(self, url: str, code: int = 0) -> None:
+        """One call to an origin, from start to end."""
+        origin = self.origins.find(URL(url))
+        origin.strategy.window.append(self.clock.now, code)
+        self.origins.operations -= 1
+        if self.origins.operations <= 0 or not (
+            self.origins.since <= self.clock.now < self.origins.due
+        ):
+            self.origins.tick(self.clock.now)
+
+    @property
+    def hosts(self) -> list[str]:
+        return [origin.host for origin in self.origins.listed()]
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("http://a.example/x", True),
+        ("http://a.example:80/", True),
+        ("http://A.EXAMPLE/", True),
+        ("HTTP://a.example/", True),
+        ("http://user:pw@a.example/?q#f", True),
+        ("http://a.example:8080/", False),
+        ("https://a.example/", False),
+        ("ws://a.example/", False),
+        ("http://b.example/", False),
+    ],
+)
+def test_an_origin_is_scheme_host_and_effective_port(url: str, same: bool) -> None:
+    """The default port and the host's case make no second origin; nothing else of a URL counts."""
+    origins = Table().origins
+    first = origins.find(URL("http://a.example/"))
+    assert (origins.find(URL(url)) is first) is same
+    assert (origins.find(URL(url, encoded=True)) is first) is same
+    assert len(origins) == (1 if same else 2)
+
+
+def test_spellings_that_yarl_leaves_alone_are_one_origin() -> None:
+    """A host in capitals in a URL that is taken as encoded is the same host."""
+    origins = Table().origins
+    first = origins.find(URL("https://a.example:443/"))
+    for _ in range(3):
+        assert origins.find(URL("https://A.Example:443/", encoded=True)) is first
+        assert origins.find(URL.build(scheme="https", host="A.example")) is first
+    assert len(origins) == 1
+    assert (first.scheme, first.host, first.port) == ("https", "a.example", 443)
+
+
+def test_ipv6_and_international_hosts() -> None:
+    """Hosts that need brackets or an encoding are told apart like others."""
+    origins = Table().origins
+    v6 = origins.find(URL("http://[::1]:8080/"))
+    assert (v6.host, v6.port) == ("::1", 8080)
+    assert origins.find(URL("http://[::1]:8081/")) is not v6
+    assert origins.find(URL("http://bücher.example/")) is origins.find(
+        URL("http://xn--bcher-kva.example/")
+    )
+
+
+def test_odd_urls_are_one_origin_of_their_own() -> None:
+    """A relative URL breaks nothing and gets no label of its own."""
+    origins = Table().origins
+    odd = origins.find(URL("/path?q"))
+    assert origins.find(URL("other")) is odd
+    assert odd.label == ("_OTHER", None)
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    """The bound is hard, and use counts, not age."""
+    table = Table(max_origins=3)
+    for host in ("a", "b", "c", "a", "c", "d"):
+        table.use(f"http://{host}/")
+        assert len(table.origins) <= 3
+    assert table.hosts == ["a", "c", "d"]
+    assert table.origins.ledger.origins_evicted["origin_limit"] == 1
+    assert table.origins.ledger.cleanups["origin_limit"] == 1
+    assert table.origins.ledger.evicted["origin"] == 1
+
+
+def test_an_origin_with_a_call_in_flight_is_passed_over() -> None:
+    """Where there is another choice, what is in use stays."""
+    table = Table(max_origins=2)
+    table.use("http://a/")
+    table.origins.find(URL("http://a/")).in_flight = 1
+    table.use("http://b/")
+    table.use("http://c/")
+    assert table.hosts == ["a", "c"]
+
+
+def test_one_place_is_enough() -> None:
+    """With one origin permitted, alternating hosts work, and calls in flight still record."""
+    table = Table(max_origins=1)
+    first = table.origins.find(URL("http://a/"))
+    first.in_flight += 1
+    table.use("http://b/")
+    assert len(table.origins) == 1
+    first.strategy.succeeded(table.clock.now)
+    first.in_flight -= 1
+    evicted = table.origins.ledger.evicted
+    recorded = sum(len(origin.strategy.window) for origin in table.origins.listed())
+    assert recorded + sum(evicted.values()) == 2
+
+
+def test_sweeps_come_every_so_many_operations() -> None:
+    """`cleanup_frequency` operations are one sweep."""
+    table = Table(cleanup_frequency=10)
+    for _ in range(100):
+        table.use("http://a/")
+    assert table.origins.ledger.cleanups["periodic"] == 10
+
+
+def test_sweeps_come_with_time() -> None:
+    """After `cleanup_interval` the next operation sweeps, however few there were."""
+    table = Table(cleanup_frequency=10**6, cleanup_interval=timedelta(seconds=30))
+    table.use("http://a/")
+    for _ in range(5):
+        table.clock.now += 31
+        table.use("http://a/")
+    assert table.origins.ledger.cleanups["periodic"] == 5
+
+
+def test_a_sweep_lets_idle_origins_go() -> None:
+    """No attempt left in the window and no call in flight: the origin goes, and its label stays."""
+    table = Table(cleanup_frequency=1, window_duration=timedelta(seconds=10))
+    for number in range(20):
+        table.use(f"http://h{number}/", code=number % 2)
+    table.origins.find(URL("http://h3/")).in_flight = 1
+    table.clock.now += 11
+    table.use("http://late/")
+    assert table.hosts == ["h3", "late"] or table.hosts == ["late", "h3"]
+    assert table.origins.ledger.origins_evicted["idle"] == 19
+    assert table.origins.ledger.evicted["expired"] == 19
+
+
+def test_a_sweep_looks_at_the_least_recent_end_only() -> None:
+    """However many origins there are, one sweep looks at a bounded number of them."""
+    table = Table(cleanup_frequency=10**6, window_duration=timedelta(seconds=10))
+    for number in range(1000):
+        table.use(f"http://h{number}/")
+    table.clock.now += 11
+    table.origins.operations = 0
+    table.origins.tick(table.clock.now)
+    assert len(table.origins) == 1000 - 64
+    for _ in range(20):
+        table.origins.operations = 0
+        table.origins.tick(table.clock.now)
+    assert len(table.origins) == 0
+
+
+def test_pressure_is_one_clean_up_and_cuts_all_windows() -> None:
+    """One episode is one event; windows stay small through it and grow again after it."""
+    table = Table(pressure_window_size=10, window_size=100)
+    for _ in range(100):
+        table.use("http://a/")
+        table.use("http://b/", code=1)
+    table.origins.find(URL("http://idle/"))
+    table.resident = 400
+    for _ in range(5):
+        table.clock.now += 1
+        table.use("http://a/")
+    origins = {origin.host: origin.strategy.window for origin in table.origins.listed()}
+    assert {host: len(window) for host, window in origins.items()} == {"a": 10, "b": 10}
+    assert table.origins.ledger.cleanups["memory"] == 1
+    assert table.origins.ledger.origins_evicted["memory"] == 1
+    for _ in range(50):
+        table.use("http://new/")
+    assert len(table.origins.find(URL("http://new/")).strategy.window) == 10
+    table.resident = 200
+    table.clock.now += 1
+    for _ in range(200):
+        table.use("http://a/")
+        table.use("http://new/")
+    assert len(origins["a"]) == 100
+    assert len(table.origins.find(URL("http://new/")).strategy.window) == 100
+    assert table.origins.ledger.cleanups["memory"] == 1
+
+
+@pytest.mark.parametrize("leap", [math.nan, -math.inf, math.inf, 0.0, -1e9, 1e18])
+def test_a_clock_that_leaps_breaks_no_sweep(leap: float) -> None:
+    """After any reading the sweeps and samples go on."""
+    table = Table(cleanup_frequency=10**6, cleanup_interval=timedelta(seconds=1))
+    table.use("http://a/")
+    table.clock.now = leap
+    for _ in range(3):
+        table.use("http://a/")
+    table.clock.now = 5000.0
+    before = table.origins.ledger.cleanups["periodic"]
+    for _ in range(5):
+        table.clock.now += 2
+        table.use("http://a/")
+    assert table.origins.ledger.cleanups["periodic"] >= before + 4
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 12), st.sampled_from([0.0, 0.1, 3.0, 20.0]), st.integers(0, 3)),
+        max_size=150,
+    ),
+    bound=st.integers(1, 8),
+)
+def test_what_is_in_windows_and_what_left_them_is_all(
+    steps: list[tuple[int, float, int]], bound: int
+) -> None:
+    """Lengths and evictions add up to the attempts recorded, through evictions of all kinds."""
+    table = Table(
+        max_origins=bound,
+        window_size=5,
+        window_duration=timedelta(seconds=10),
+        cleanup_frequency=3,
+        pressure_window_size=2,
+    )
+    for number, (host, seconds, code) in enumerate(steps):
+        table.clock.now += seconds
+        table.resident = 400 if number % 17 > 13 else 200
+        table.use(f"http://h{host}/", code)
+        assert len(table.origins) <= bound
+    windows = [origin.strategy.window for origin in table.origins.listed()]
+    out = sum(table.origins.ledger.evicted.values()) + sum(
+        window.evicted_capacity + window.evicted_expired + window.evicted_memory
+        for window in windows
+    )
+    assert sum(map(len, windows)) + out == len(steps)

@@ -1,0 +1,375 @@
+"""What an exporter sees: names, units, values; bounded, exact, and safe on its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+import threading
+from typing import Any
+
+import aiohttp
+import pytest
+from opentelemetry import metrics as api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from yarl import URL
+
+from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, __version__, telemetry
+
+from .fakes import ORIGIN, Clock, Rig, by, metrics_in
+
+REFUSED = aiohttp.ClientOSError(111, "refused")
+LABEL = {"server.address": "upstream.example", "server.port": 8080}
+
+# name -> kind, unit, monotonic, attribute names beside the origin's (None: has no origin)
+TABLE: dict[str, tuple[str, str, bool | None, set[str] | None]] = {
+    "requests": ("Sum", "{request}", True, {"adaptive_retry.outcome"}),
+    "attempts": ("Sum", "{attempt}", True, {"adaptive_retry.attempt.type"}),
+    "failures": ("Sum", "{attempt}", True, {"error.type"}),
+    "retries.suppressed": ("Sum", "{retry}", True, {"adaptive_retry.reason"}),
+    "retry.delay": ("Histogram", "s", None, set()),
+    "budget.available": ("Sum", "{token}", False, set()),
+    "budget.limit": ("Sum", "{token}", False, set()),
+    "window.length": ("Sum", "{attempt}", False, set()),
+    "window.limit": ("Sum", "{attempt}", False, set()),
+    "window.memory.usage": ("Sum", "By", False, set()),
+    "window.memory.limit": ("Sum", "By", False, None),
+    "window.evicted": ("Sum", "{attempt}", True, None),
+    "cleanups": ("Sum", "{cleanup}", True, None),
+    "memory.usage": ("Gauge", "By", None, None),
+    "memory.threshold": ("Gauge", "By", None, None),
+    "memory.pressure": ("Sum", "{process}", False, None),
+    "origins.active": ("Sum", "{origin}", False, None),
+    "origins.limit": ("Sum", "{origin}", False, None),
+    "origins.evicted": ("Sum", "{origin}", True, None),
+}
+REASONED = {"window.evicted", "cleanups", "origins.evicted"}
+
+
+def collected(reader: InMemoryMetricReader) -> dict[str, Any]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    (resource,) = data.resource_metrics
+    (scope,) = resource.scope_metrics
+    assert scope.scope.name == "aiohttp_adaptive_retry"
+    assert scope.scope.version == __version__
+    assert scope.schema_url.startswith("https://opentelemetry.io/schemas/")
+    return {metric.name: metric for metric in scope.metrics}
+
+
+async def test_the_whole_table() -> None:
+    """Every metric has its name, kind, unit and attributes, and there is no other."""
+    rig = Rig([503, 200, REFUSED], max_attempts=2)
+    await rig.call()
+    with pytest.raises(aiohttp.ClientOSError):
+        await rig.call()
+    found = collected(rig.reader)
+    assert set(found) == {f"adaptive_retry.{name}" for name in TABLE}
+    for name, (kind, unit, monotonic, own) in TABLE.items():
+        metric = found[f"adaptive_retry.{name}"]
+        assert type(metric.data).__name__ == kind, name
+        assert metric.unit == unit, name
+        assert metric.description.endswith("."), name
+        if monotonic is not None:
+            assert metric.data.is_monotonic is monotonic, name
+        expected = {"adaptive_retry.reason"} if name in REASONED else set()
+        if own is not None:
+            expected = {*LABEL, *own}
+        points = list(metric.data.data_points)
+        assert points, name
+        for point in points:
+            assert set(point.attributes) == expected, name
+            if own is not None:
+                assert {key: point.attributes[key] for key in LABEL} == LABEL
+
+
+async def test_values() -> None:
+    """The numbers are those of what happened."""
+    rig = Rig([200, 200, 503, 200, REFUSED], max_attempts=3)
+    for _ in range(3):
+        await rig.call()
+    with pytest.raises(aiohttp.ClientOSError):
+        await rig.call()
+    await_hits = rig.upstream.hits
+    metrics = rig.metrics()
+
+    def sums(name: str, attribute: str) -> dict[Any, Any]:
+        return by(metrics[f"adaptive_retry.{name}"], attribute)
+
+    assert sums("requests", "adaptive_retry.outcome") == {
+        "first_success": 2,
+        "retry_success": 1,
+        "failed_without_retry": 0,
+        "failed_after_retry": 1,
+        "refused": 0,
+        "ignored": 0,
+    }
+    assert sums("attempts", "adaptive_retry.attempt.type") == {"original": 4, "retry": 3}
+    assert await_hits == 7
+    assert sums("failures", "error.type") == {"503": 1, "ClientOSError": 3}
+    assert sums("retries.suppressed", "adaptive_retry.reason") == {"max_attempts": 1}
+    assert sums("window.length", "server.port") == {8080: 7}
+    assert sums("window.limit", "server.port") == {8080: 1000}
+    assert sums("window.memory.usage", "server.port") == {8080: 16 * 9}
+    assert sums("budget.limit", "server.port") == {8080: 10}
+    # 4 at first, 3 successes at a tenth, 2 wasted retries, and what the waits earned.
+    earned = sum(rig.clock.slept) / 30
+    assert sums("budget.available", "server.port")[8080] == pytest.approx(4 + 0.3 - 2 + earned)
+    assert sums("retry.delay", "server.port")[8080] == pytest.approx(sum(rig.clock.slept))
+    assert sums("origins.active", "") == {None: 1}
+    assert sums("origins.limit", "") == {None: 1024}
+    assert sums("memory.pressure", "") == {None: 0}
+    assert 0 < sums("memory.usage", "")[None] < sums("memory.threshold", "")[None]
+
+
+async def test_delays_have_buckets_in_seconds() -> None:
+    """The histogram's advice makes a wait of 100 ms and one of 5 s fall into different buckets."""
+    rig = Rig([503, 200])
+    await rig.call()
+    (point,) = collected(rig.reader)["adaptive_retry.retry.delay"].data.data_points
+    assert point.count == 1
+    assert point.explicit_bounds[0] <= 0.05
+    assert 5.0 in point.explicit_bounds
+
+
+async def test_the_default_port_is_a_port() -> None:
+    """A URL without a port is counted under the port that its scheme has."""
+    rig = Rig()
+    await rig.call(URL("https://upstream.example/"))
+    points = rig.metrics()["adaptive_retry.attempts"]
+    assert by(points, "server.port") == {443: 1}
+
+
+async def test_labels_are_bounded_over_the_lifetime() -> None:
+    """However many origins come and go, label sets stop at the bound; the rest is `_OTHER`."""
+    rig = Rig(max_labelled_origins=10, max_origins=5)
+    for number in range(1000):
+        await rig.call(URL(f"http://h{number}.example/"))
+    metrics = rig.metrics()
+    addresses = by(metrics["adaptive_retry.attempts"], "server.address")
+    assert len(addresses) == 11
+    assert addresses["_OTHER"] == 990
+    assert sum(addresses.values()) == 1000
+    for name in ("adaptive_retry.window.length", "adaptive_retry.budget.available"):
+        assert set(by(metrics[name], "server.address")) <= set(addresses)
+    assert by(metrics["adaptive_retry.origins.evicted"], "adaptive_retry.reason") == {
+        "idle": 0,
+        "memory": 0,
+        "origin_limit": 995,
+    }
+
+
+async def test_no_label_at_all() -> None:
+    """With no labels permitted everything is counted together."""
+    rig = Rig(max_labelled_origins=0)
+    await rig.call()
+    assert by(rig.metrics()["adaptive_retry.attempts"], "server.address") == {"_OTHER": 1}
+
+
+async def test_the_label_bound_is_shared_by_all_middlewares_of_the_process() -> None:
+    """Two middlewares together get no more labels than one."""
+    first, second = Rig(max_labelled_origins=10), Rig(max_labelled_origins=10)
+    for number in range(8):
+        await first.call(URL(f"http://a{number}.example/"))
+        await second.call(URL(f"http://b{number}.example/"))
+        await second.call(URL(f"http://a{number}.example/"))
+    names: set[Any] = set()
+    for rig in (first, second):
+        names |= set(by(rig.metrics()["adaptive_retry.attempts"], "server.address"))
+    assert len(names - {"_OTHER"}) == 10
+    assert "_OTHER" in names
+
+
+async def test_counts_of_evicted_origins_stay() -> None:
+    """What an origin counted is not lost with it, and no counter ever falls."""
+    rig = Rig([503, 200] * 50, max_origins=1)
+    last: dict[Any, Any] = {}
+    for number in range(50):
+        await rig.call(URL(f"http://h{number % 3}.example/"))
+        metrics = rig.metrics()
+        for name in ("attempts", "requests", "failures", "window.evicted", "origins.evicted"):
+            points = metrics.get(f"adaptive_retry.{name}", {})
+            for attributes, value in points.items():
+                assert value >= last.get((name, attributes), 0)
+                last[name, attributes] = value
+    assert sum(metrics["adaptive_retry.attempts"].values()) == 100
+    length = sum(metrics["adaptive_retry.window.length"].values())
+    assert length + sum(metrics["adaptive_retry.window.evicted"].values()) == 100
+
+
+async def test_failure_sets_are_bounded() -> None:
+    """Many error types at many origins end at a thousand label sets, and none is lost."""
+    kinds = [type(f"E{n}", (aiohttp.ClientOSError,), {}) for n in range(300)]
+    script = [kinds[n % 300]() for n in range(60 * 300)]
+    rig = Rig(script, max_attempts=1, max_labelled_origins=50)
+    for number in range(60 * 300):
+        with contextlib.suppress(aiohttp.ClientOSError):
+            await rig.call(URL(f"http://h{number // 300}.example/"))
+    points = rig.metrics()["adaptive_retry.failures"]
+    assert len(points) <= 1000
+    assert sum(points.values()) == 60 * 300
+    assert by(points, "error.type")["_OTHER"] > 0
+    assert len(by(points, "server.address")) == 51
+
+
+async def test_more_labels_than_failure_sets() -> None:
+    """Also with more origins labelled than there are places, a thousand sets are the end."""
+    rig = Rig([REFUSED], max_attempts=1, max_labelled_origins=3000, max_origins=10)
+    for number in range(3000):
+        with contextlib.suppress(aiohttp.ClientOSError):
+            await rig.call(URL(f"http://h{number}.example/"))
+    points = rig.metrics()["adaptive_retry.failures"]
+    assert len(points) <= 1000
+    assert sum(points.values()) == 3000
+
+
+async def test_middlewares_of_one_provider_add_up() -> None:
+    """One observable of a name serves both: neither is dropped, nothing is reported twice."""
+    rig = Rig()
+    second = AdaptiveRetryMiddleware(
+        AdaptiveConfig(max_origins=10), meter_provider=rig.provider, clock=rig.clock
+    )
+    await rig.call()
+    first, rig.middleware = rig.middleware, second
+    await rig.call()
+    await rig.call()
+    metrics = rig.metrics()
+    assert by(metrics["adaptive_retry.attempts"], "server.port") == {8080: 3}
+    assert by(metrics["adaptive_retry.window.length"], "server.port") == {8080: 3}
+    assert by(metrics["adaptive_retry.origins.limit"], "") == {None: 1034}
+    for name in ("memory.usage", "memory.pressure", "memory.threshold"):
+        assert len(metrics[f"adaptive_retry.{name}"]) == 1
+    assert by(metrics["adaptive_retry.memory.pressure"], "") == {None: 0}
+    assert first.snapshot().requests.total == 1
+
+
+async def test_each_provider_sees_only_its_own() -> None:
+    """A call through one middleware shows at its provider and at no other."""
+    first, second = Rig(), Rig()
+    await first.call()
+    assert sum(first.metrics()["adaptive_retry.attempts"].values()) == 1
+    assert "adaptive_retry.attempts" not in second.metrics()
+
+
+async def test_what_a_collected_middleware_counted_stays() -> None:
+    """The middleware goes, its memory goes, its counts stay in the totals."""
+    rig = Rig([503, 200, 200])
+    await rig.call()
+    await rig.call()
+    rig.middleware = None  # type: ignore[assignment]
+    gc.collect()
+    for _ in range(2):
+        metrics = rig.metrics()
+        assert sum(metrics["adaptive_retry.attempts"].values()) == 3
+        assert sum(metrics["adaptive_retry.window.evicted"].values()) == 3
+        assert "adaptive_retry.window.length" not in metrics
+        assert by(metrics.get("adaptive_retry.origins.active", {}), "") in ({}, {None: 0})
+
+
+def test_many_short_lived_middlewares_leave_nothing_behind() -> None:
+    """A program that makes one middleware a session, and has no exporter, does not grow."""
+    provider = MeterProvider([InMemoryMetricReader()])
+    for _ in range(200):
+        AdaptiveRetryMiddleware(meter_provider=provider)
+    gc.collect()
+    keep = AdaptiveRetryMiddleware(meter_provider=provider)
+    assert len(telemetry._hub_for(provider)._live) == 1
+    assert keep.snapshot().requests.total == 0
+
+
+def test_a_provider_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made before the SDK is set up, a middleware reports as soon as it is."""
+    from opentelemetry.metrics import _internal as internals
+    from opentelemetry.util._once import Once
+
+    monkeypatch.setattr(internals, "_METER_PROVIDER", None)
+    monkeypatch.setattr(internals, "_METER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(internals, "_PROXY_METER_PROVIDER", internals._ProxyMeterProvider())
+    monkeypatch.setattr(telemetry, "_proxy_hub", None)
+    rig = Rig()
+    early = AdaptiveRetryMiddleware()
+    reader = InMemoryMetricReader()
+    api.set_meter_provider(provider := MeterProvider([reader]))
+    later = AdaptiveRetryMiddleware()
+    by_name = AdaptiveRetryMiddleware(meter_provider=provider)
+    for middleware in (early, later, by_name):
+        rig.middleware = middleware
+        asyncio.run(rig.call())
+    assert sum(metrics_in(reader)["adaptive_retry.attempts"].values()) == 3
+
+
+def test_without_a_provider_nothing_fails() -> None:
+    """The API alone, without an SDK, is enough to run."""
+    rig = Rig([503, 200])
+    rig.middleware = AdaptiveRetryMiddleware(sleep=Clock().sleep)
+    assert asyncio.run(rig.call()).status == 200
+    assert rig.middleware.snapshot().requests.retry_success == 1
+
+
+async def test_collecting_on_another_thread_while_the_loop_works() -> None:
+    """The exporter's thread never fails, blocks nobody, and sees counters that only grow."""
+    rig = Rig([200, 503, 200] * 100_000, max_origins=50, cleanup_frequency=7, window_size=20)
+    done, failures, rounds = threading.Event(), [], 0
+
+    def collect() -> None:
+        nonlocal rounds
+        last: dict[Any, Any] = {}
+        try:
+            while not done.is_set():
+                for name, points in rig.metrics().items():
+                    for attributes, value in points.items():
+                        if name.endswith((".attempts", ".evicted", ".requests", ".cleanups")):
+                            assert value >= last.get((name, attributes), 0), name
+                            last[name, attributes] = value
+                rounds += 1
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        for number in range(6_000):
+            rig.clock.now += 0.01
+            await rig.call(URL(f"http://h{number % 120}.example/"))
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert rounds > 2
+    metrics = rig.metrics()
+    assert sum(metrics["adaptive_retry.attempts"].values()) == rig.upstream.hits
+    assert sum(metrics["adaptive_retry.requests"].values()) == 6_000
+
+
+async def test_an_instrument_is_touched_only_by_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the success path no call goes into OpenTelemetry."""
+    rig = Rig([200] * 100 + [503, 200])
+    calls: list[str] = []
+    hub = telemetry._hub_for(rig.provider)
+
+    class Spy:
+        def record(self, value: float, attributes: object) -> None:
+            calls.append("record")
+
+    monkeypatch.setattr(hub, "delay", Spy())
+    for _ in range(100):
+        await rig.call()
+    assert calls == []
+    await rig.call()
+    assert calls == ["record"]
+
+
+async def test_secrets_are_in_no_label() -> None:
+    """Userinfo, path and query of a URL are in no attribute and no value."""
+    rig = Rig([503, 200], record_error_messages=True)
+    await rig.call(URL("http://user:hunter2@upstream.example:8080/private?token=s3cr3t"))
+    text = repr(rig.metrics()) + repr(rig.middleware.snapshot()) + repr(rig.middleware)
+    for secret in ("hunter2", "private", "s3cr3t", "user:"):
+        assert secret not in text
+    assert ORIGIN.host is not None
+    assert ORIGIN.host in text
