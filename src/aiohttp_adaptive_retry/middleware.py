@@ -12,7 +12,7 @@ import logging
 import random as _random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from typing import Final
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
@@ -132,9 +132,13 @@ class AdaptiveRetryMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, and again where that is worth it. aiohttp calls this."""
+        if self._replays_noted and (gone := self._second_run(request, handler)) is not None:
+            try:
+                raise gone
+            finally:
+                # Its traceback holds this frame; that the frame lets go of it closes no cycle.
+                del gone
         try:
-            if self._replays_noted and (gone := self._replays.take(request, handler)):
-                return _raise(gone)
             origins = self._origins
             origin = origins.find(request.url)
             upload = watch_upload(request) if request.body else None
@@ -256,6 +260,16 @@ class AdaptiveRetryMiddleware:
         )
 
     # Books. Nothing here awaits, and nothing here may make a call fail.
+
+    def _second_run(
+        self, request: ClientRequest, handler: ClientHandlerType
+    ) -> BaseException | None:
+        """The error to raise again, if aiohttp runs the chain a second time for a call."""
+        try:
+            return self._replays.take(request, handler)
+        except Exception as error:
+            self._fault(error)
+            return None
 
     def _failed(
         self, call: _Call, request: ClientRequest, handler: ClientHandlerType, error: BaseException
@@ -383,14 +397,6 @@ class AdaptiveRetryMiddleware:
     def _tick(self, now: float) -> None:
         self._origins.tick(now)
         self._replays.forget(now)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    try:
-        raise error
-    finally:
-        # The error's traceback holds this frame; that it does not hold the error closes no cycle.
-        del error
 
 
 def _error_type(error: BaseException) -> str:
