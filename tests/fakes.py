@@ -36,6 +36,7 @@ class Clock:
 
 class _Session:
     timeout = ClientTimeout(total=None)
+    closed = False
 
 
 class Request:

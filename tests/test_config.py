@@ -41,26 +41,26 @@ def bad_values() -> list[tuple[str, Any]]:
     """Each field with values that it must refuse: zero, negative, nan, infinite, wrongly typed."""
     cases: list[tuple[str, Any]] = []
     numbers = POSITIVE | FROM_ZERO | FROM_ONE | SHARES
-    for name in WHOLE:
+    for name in sorted(WHOLE):
         cases += [(name, value) for value in (0, -1, HUGE)]
     cases += [("max_labelled_origins", -1), ("max_labelled_origins", HUGE)]
-    for name in WHOLE | WHOLE_FROM_ZERO:
+    for name in sorted(WHOLE | WHOLE_FROM_ZERO):
         cases += [(name, value) for value in (1.0, math.nan, math.inf, -math.inf)]
-    for name in POSITIVE:
+    for name in sorted(POSITIVE):
         cases += [(name, value) for value in (0, 0.0, -0.1)]
-    for name in FROM_ZERO | SHARES:
+    for name in sorted(FROM_ZERO | SHARES):
         cases += [(name, value) for value in (-1, -0.001)]
     cases += [("budget_capacity", 0), ("budget_capacity", -1), ("budget_capacity", 0.99)]
-    cases += [(name, 1.01) for name in SHARES]
-    for name in numbers:
+    cases += [(name, 1.01) for name in sorted(SHARES)]
+    for name in sorted(numbers):
         cases += [(name, value) for value in (math.nan, math.inf, -math.inf, HUGE)]
         cases += [(name, timedelta(seconds=1)), (name, 1j)]
-    for name in SPANS:
+    for name in sorted(SPANS):
         cases += [(name, timedelta(0)), (name, timedelta(seconds=-1))]
         cases += [(name, value) for value in (1, 1.5, math.nan, math.inf, 0, -1)]
-    for name in FLAGS:
+    for name in sorted(FLAGS):
         cases += [(name, value) for value in (0, 1, -1, math.nan, math.inf, "yes")]
-    for name in SETS:
+    for name in sorted(SETS):
         cases += [(name, value) for value in (0, -1, 1.5, math.nan, math.inf, "GET", b"GET")]
     cases += [("retry_methods", [value]) for value in ("", "GE T", "GET\n", "GÉT", 5, None, True)]
     cases += [("retry_statuses", [value]) for value in (0, 99, 600, -503, "503", 503.0, True, None)]

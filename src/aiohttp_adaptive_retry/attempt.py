@@ -11,17 +11,18 @@ import functools
 import weakref
 from collections.abc import Callable
 from types import CellType, FunctionType
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, cast
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs, payload
 from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
 
 __all__ = (
-    "Replays",
+    "Runs",
     "UploadWatch",
     "classify",
     "discard",
+    "is_redirect",
     "may_be_sent_again",
     "rearm",
     "total_timeout",
@@ -231,36 +232,38 @@ def _timeout_cell(handler: ClientHandlerType) -> CellType | None:
     return None
 
 
-# aiohttp's hidden retry.
+# One call, several runs of the chain: aiohttp's hidden retry, and redirects.
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_PENDING: Final = 256
-# Between the runs aiohttp waits at most for a cancelled upload, a .netrc or a proxy look-up.
+# Between two runs aiohttp waits at most for a cancelled upload, a .netrc or a proxy look-up.
 _LONGEST_PENDING: Final = 5.0
 
 
-class Replays:
-    """Recognises the second run of the chain that aiohttp makes behind our back, and ends it.
+class Runs:
+    """Recognises a call whose chain has run before, and what is to be known of that run.
 
     When ClientOSError or ServerDisconnectedError leaves the chain of an idempotent method, aiohttp
-    rebuilds the request and runs the whole chain once more. All attempts were made by then. So
-    the failure is noted, and when the same call comes again with another request object, the same
-    failure is raised again and nothing is sent.
+    rebuilds the request and runs the whole chain once more, behind our back. All attempts were made
+    by then. So the failure is noted, and when the same call comes again with another request
+    object, the same failure is raised again and nothing is sent. A redirect, too, comes as a new
+    request; of it is noted when the call began, since its deadline counts from there.
 
     Which call it is, is told by the identity of one variable of aiohttp's running call (see
-    `_timeout_cell`), which both runs share and no other call can. Noted are that variable, a weak
-    reference to the request, and a copy of the error without its traceback; at most 256 of them,
-    since a second run that never comes leaves one behind.
+    `_timeout_cell`), which all its runs share and no other call can. Noted are that variable, a
+    weak reference to the request, and what the error was made of; at most 256 of them, for
+    seconds, since a run that never comes leaves one behind.
     """
 
     __slots__ = ("noted",)
 
     def __init__(self) -> None:
         #: Empty but in the moment between two runs: what every call looks at first.
-        self.noted: dict[int, _Noted] = {}
+        self.noted: dict[int, _Run] = {}
 
-    def note(
+    def failed(
         self,
         request: ClientRequest,
         handler: ClientHandlerType,
@@ -269,45 +272,80 @@ class Replays:
     ) -> None:
         """Note that `error` leaves the chain now, if aiohttp will answer it with a second run."""
         if (
-            request.method not in _IDEMPOTENT
-            or not isinstance(error, _REPLAYED)
-            or isinstance(error, aiohttp.ClientConnectorError)
+            request.method in _IDEMPOTENT
+            and isinstance(error, _REPLAYED)
+            and not isinstance(error, aiohttp.ClientConnectorError)
         ):
-            return
+            self._note(request, handler, _Run(error, now, now))
+
+    def redirected(
+        self, request: ClientRequest, handler: ClientHandlerType, started: float, now: float
+    ) -> None:
+        """Note that the call, which began at `started`, will probably go on elsewhere."""
+        self._note(request, handler, _Run(None, started, now))
+
+    def earlier(self, request: ClientRequest, handler: ClientHandlerType) -> _Run | None:
+        """What was noted of an earlier run of this call, if this is another one."""
+        cell = _timeout_cell(handler)
+        run = None if cell is None else self.noted.get(id(cell))
+        if run is None:
+            return None
+        if run.recipe is None:
+            del self.noted[id(cell)]
+            return run
+        if not run.repeated and run.request() is request:
+            # The same request object again is no second run of aiohttp's, but a middleware before
+            # ours that tries once more on its own account.
+            del self.noted[id(cell)]
+            return None
+        # Such a middleware may try again in the second run as well: this note stays.
+        run.repeated = True
+        return run
+
+    def forget(self, now: float) -> None:
+        """Drop what is over; every tick of the origins calls this."""
+        for key, run in tuple(self.noted.items()):
+            if run.repeated or not 0.0 <= now - run.at < _LONGEST_PENDING:
+                del self.noted[key]
+
+    def _note(self, request: ClientRequest, handler: ClientHandlerType, run: _Run) -> None:
         cell = _timeout_cell(handler)
         if cell is None:
             return
         while len(self.noted) >= _MOST_PENDING:
             del self.noted[next(iter(self.noted))]
-        self.noted[id(cell)] = _Noted(cell, weakref.ref(request), _copy(error), now)
-
-    def take(self, request: ClientRequest, handler: ClientHandlerType) -> BaseException | None:
-        """The error to raise again, if this is the second run of a call that was noted."""
-        cell = _timeout_cell(handler)
-        noted = self.noted.pop(id(cell), None) if cell is not None else None
-        # The same request object again is no second run of aiohttp's, but a middleware before
-        # ours that tries once more on its own account.
-        return None if noted is None or noted.request() is request else noted.error
-
-    def forget(self, now: float) -> None:
-        """Drop what was noted and never taken; every tick of the origins calls this."""
-        for key, noted in tuple(self.noted.items()):
-            if not 0.0 <= now - noted.at < _LONGEST_PENDING:
-                del self.noted[key]
+        run.cell = cell
+        run.request = weakref.ref(request)
+        self.noted[id(cell)] = run
 
 
-class _Noted(NamedTuple):
+class _Run:
+    """What is noted of one run. `recipe` is None for one that a redirect ended."""
+
+    __slots__ = ("at", "cell", "recipe", "repeated", "request", "started")
+
     cell: CellType
     request: weakref.ref[ClientRequest]
-    error: BaseException
-    at: float
+
+    def __init__(self, error: BaseException | None, started: float, at: float) -> None:
+        # Plain values: the error itself must be collectable as soon as the call is over.
+        self.recipe = None if error is None else (type(error), error.args, dict(error.__dict__))
+        self.started = started
+        self.at = at
+        self.repeated = False
+
+    def error(self) -> BaseException | None:
+        """The noted error made anew: type, arguments and attributes, no traceback, no context."""
+        if self.recipe is None:
+            return None
+        kind, args, attributes = self.recipe
+        new: Callable[..., BaseException] = kind.__new__
+        error = new(kind, *args)
+        error.args = args
+        error.__dict__.update(attributes)
+        return error
 
 
-def _copy(error: BaseException) -> BaseException:
-    """The same error as a value: type, arguments and attributes, no traceback and no context."""
-    kind = type(error)
-    new: Callable[..., BaseException] = kind.__new__
-    copy = new(kind, *error.args)
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    return copy
+def is_redirect(status: int) -> bool:
+    """Whether aiohttp follows such an answer with a request of its own."""
+    return status in _REDIRECTS

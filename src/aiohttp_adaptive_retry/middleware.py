@@ -20,10 +20,11 @@ from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 
 from .attempt import (
-    Replays,
+    Runs,
     UploadWatch,
     classify,
     discard,
+    is_redirect,
     may_be_sent_again,
     rearm,
     total_timeout,
@@ -114,8 +115,8 @@ class AdaptiveRetryMiddleware:
         self._safe_clock = SafeClock(clock, self._fault)
         self._origins = Origins(config, self._safe_clock, random, self._fault)
         self._ledger = self._origins.ledger
-        self._replays = Replays()
-        self._replays_noted = self._replays.noted
+        self._runs = Runs()
+        self._noted = self._runs.noted
         self._telemetry = Telemetry(self, self._origins, meter_provider)
 
     @property
@@ -132,12 +133,15 @@ class AdaptiveRetryMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, and again where that is worth it. aiohttp calls this."""
-        if self._replays_noted and (gone := self._second_run(request, handler)) is not None:
-            try:
-                raise gone
-            finally:
-                # Its traceback holds this frame; that the frame lets go of it closes no cycle.
-                del gone
+        began: float | None = None
+        if self._noted:
+            error, began = self._earlier_run(request, handler)
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    # Its traceback holds this frame; a frame that lets go of it closes no cycle.
+                    del error
         try:
             origins = self._origins
             origin = origins.find(request.url)
@@ -156,7 +160,7 @@ class AdaptiveRetryMiddleware:
             else:
                 response = await self._bounded(request, handler)
         except BaseException as error:
-            call = _Call(origin, started, upload)
+            call = _Call(origin, started if began is None else began, upload)
             if not self._failed(call, request, handler, error):
                 raise
         else:
@@ -169,13 +173,17 @@ class AdaptiveRetryMiddleware:
                     except Exception:
                         now = self._safe_clock()
                     origin.strategy.succeeded(now)
+                    if is_redirect(response.status):
+                        self._runs.redirected(
+                            request, handler, started if began is None else began, now
+                        )
                     origins.operations -= 1
                     if origins.operations <= 0 or not origins.since <= now < origins.due:
                         self._tick(now)
                 except Exception as error:
                     self._fault(error)
                 return response
-            call = _Call(origin, started, upload)
+            call = _Call(origin, started if began is None else began, upload)
             if not self._answered(call, request, handler, response):
                 return response
             await self._let_go(call, response)
@@ -200,7 +208,7 @@ class AdaptiveRetryMiddleware:
                     raise
                 continue
             if response.status not in self._retry_statuses:
-                self._mended(call)
+                self._mended(call, request, handler, response)
                 return response
             if not self._answered(call, request, handler, response):
                 return response
@@ -225,6 +233,9 @@ class AdaptiveRetryMiddleware:
             except Exception:
                 # How the last upload ended is part of an attempt that has been judged already.
                 _log.debug("upload of a failed attempt ended with an error")
+            if request.session.closed:
+                # Closed while we waited; aiohttp says the same of a request made now.
+                raise RuntimeError("Session is closed")
         except BaseException:
             self._end(call, "ignored")
             raise
@@ -261,15 +272,16 @@ class AdaptiveRetryMiddleware:
 
     # Books. Nothing here awaits, and nothing here may make a call fail.
 
-    def _second_run(
+    def _earlier_run(
         self, request: ClientRequest, handler: ClientHandlerType
-    ) -> BaseException | None:
-        """The error to raise again, if aiohttp runs the chain a second time for a call."""
+    ) -> tuple[BaseException | None, float | None]:
+        """If aiohttp ran the chain for this call before: the error it met, or when it began."""
         try:
-            return self._replays.take(request, handler)
+            run = self._runs.earlier(request, handler)
+            return (None, None) if run is None else (run.error(), run.started)
         except Exception as error:
             self._fault(error)
-            return None
+            return None, None
 
     def _failed(
         self, call: _Call, request: ClientRequest, handler: ClientHandlerType, error: BaseException
@@ -289,7 +301,7 @@ class AdaptiveRetryMiddleware:
                 error=error,
             ):
                 return True
-            self._replays.note(request, handler, error, self._safe_clock())
+            self._runs.failed(request, handler, error, self._safe_clock())
         except Exception as fault:
             self._fault(fault)
         return False
@@ -367,10 +379,19 @@ class AdaptiveRetryMiddleware:
             return "body_not_replayable"
         return None
 
-    def _mended(self, call: _Call) -> None:
+    def _mended(
+        self,
+        call: _Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        response: ClientResponse,
+    ) -> None:
         """After a retry that succeeded."""
         try:
-            call.origin.strategy.succeeded(self._safe_clock())
+            now = self._safe_clock()
+            call.origin.strategy.succeeded(now)
+            if is_redirect(response.status):
+                self._runs.redirected(request, handler, call.started, now)
         except Exception as error:
             self._fault(error)
         self._end(call, "retry_success")
@@ -396,7 +417,7 @@ class AdaptiveRetryMiddleware:
 
     def _tick(self, now: float) -> None:
         self._origins.tick(now)
-        self._replays.forget(now)
+        self._runs.forget(now)
 
 
 def _error_type(error: BaseException) -> str:
