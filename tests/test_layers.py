@@ -19,6 +19,7 @@ LAYERS = [
     {"origins"},
     {"readings"},
     {"telemetry"},
+    {"books"},
     {"middleware"},
     {"__init__"},
 ]

@@ -126,7 +126,7 @@ class PollyStandard:
         return SEND
 
     def abandon(self, now: float, call: Call) -> None:
-        """A cancelled trial lets the next call try."""
+        """Let the next call try, if this one was the trial."""
         if self._trial is call:
             self._trial = None
 
@@ -152,9 +152,9 @@ class PollyStandard:
         return Wait(delay if outcome.retry_after is None else outcome.retry_after)
 
     def _delay(self, call: Call) -> float:
-        """Decorrelated jitter: 2 s * (f(n + u) - f(before)) / 1.4, f(t) = 2**t * tanh(sqrt(4 t))."""
+        """2 s * (f(n + u) - f before) / 1.4, where f(t) = 2**t * tanh(sqrt(4 t))."""
         t = call.attempts - 1 + self._random()
-        value = 2.0**t * tanh(sqrt(4.0 * t))
+        value: float = 2.0**t * tanh(sqrt(4.0 * t))
         before: float = call.state
         call.state = value
         return max(0.0, value - before) / 1.4 * 2.0

@@ -35,6 +35,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 from .engine import Run, Simulation
 from .policy import SEND, Action, Call, GiveUp, Outcome, Wait
@@ -44,12 +46,26 @@ from .world import World
 _EPSILON = 1e-6
 
 
-FORMS = (0.5, 2.0, 8.0, math.inf)
-"""How much backlog the servers may have before calls are held back, in units of all workers.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to deal with load.
 
-Little room keeps waiting at the client, where it costs no capacity when the server stops; much
-room keeps every worker busy although attempts spread unevenly over servers.
-"""
+    ``room``: how much backlog the servers may have before calls are held back, in units of all
+    workers. Little room keeps waiting at the client, where it costs no capacity when the server
+    stops; much room keeps every worker busy although attempts spread unevenly over servers.
+    ``hold``: wait while the queue is too long, rather than give up.
+    """
+
+    room: float
+    hold: bool = True
+
+
+FORMS = (Form(0.5), Form(2.0), Form(8.0), Form(math.inf))
+"""Forms of the bound."""
+
+RETRY_FORMS = (Form(2.0), Form(math.inf), Form(math.inf, hold=False))
+"""Forms of the bound of those who send first attempts at once: under overload they may do best
+not to retry at all."""
 
 
 @dataclass(slots=True)
@@ -78,7 +94,7 @@ def timetable(world: World) -> list[Stretch]:
     ordered = [*sorted(times), math.inf]
     possible = 1.0 - sum(a.hopeless for a in world.arrivals) / max(1, len(world.arrivals))
     table = []
-    for start, end in zip(ordered, ordered[1:], strict=False):
+    for start, end in pairwise(ordered):
         chances = [
             0.0
             if any(o.start <= start < o.end for o in world.outages[server])
@@ -98,14 +114,15 @@ def timetable(world: World) -> list[Stretch]:
 class Oracle:
     """What all clairvoyant clients of one run share."""
 
-    def __init__(self, simulation: Simulation, room: float) -> None:
+    def __init__(self, simulation: Simulation, form: Form) -> None:
         self.world = simulation.world
         self.cluster = simulation.cluster
+        self.form = form
         self.table = timetable(self.world)
         self._current = 0
         self._backlog = 0.0  # attempts reserved and, by the fluid reckoning, not yet begun
         self._reckoned = 0.0
-        self._room = room * self.world.servers * self.world.workers
+        self._room = form.room * self.world.servers * self.world.workers
         self._windows: dict[tuple[int, int], int] = {}
 
     def index(self, now: float) -> int:
@@ -238,6 +255,16 @@ class Oracle:
         call.state = window
         return self.send(now, call) if begin <= now else Wait(begin - now)
 
+    def force(self, now: float, call: Call) -> Action:
+        """Send an attempt that may not be held back."""
+        self._reckon(now)
+        if self.table[self._current].work > 0.0:
+            self._backlog += 1.0
+        place, window = self.window(now, call.client)
+        if window is not None and place <= now:
+            self._windows[window] = self._windows.get(window, 0) + 1
+        return SEND
+
     def send(self, now: float, call: Call) -> Action:
         """Send an attempt that has its reservation, as soon as the servers are fit for it."""
         self._reckon(now)
@@ -248,7 +275,7 @@ class Oracle:
             return Wait(start - now)
         wait = self.congested(now, call)
         if wait > 0.0:
-            return Wait(max(0.001, wait))
+            return Wait(max(0.001, wait)) if self.form.hold else GiveUp("no room")
         limit = self.world.limit
         if limit is not None and call.state is not None:
             index = limit.index(call.client, now + self.world.latency)
@@ -264,14 +291,15 @@ class Oracle:
 
 
 class Clairvoyant:
-    """One client of the ``Oracle``."""
+    """One client of the ``Oracle``. Without ``admission`` it sends every first attempt at once."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    def __init__(self, oracle: Oracle, admission: bool) -> None:
         self._oracle = oracle
+        self._admission = admission
 
     def arrive(self, now: float, call: Call) -> Action:
-        """Decide."""
-        return self._oracle.admit(now, call)
+        """Decide, or send if there is no choice."""
+        return self._oracle.admit(now, call) if self._admission else self._oracle.force(now, call)
 
     def result(self, now: float, call: Call, outcome: Outcome) -> Action:
         """Decide anew about a failed call."""
@@ -285,15 +313,23 @@ class Clairvoyant:
         """Too late; rare, as this client knows when it is."""
 
 
-def simulate_bound(world: World) -> tuple[Run, float]:
-    """Run ``world`` with each of ``FORMS``; return the best run by value, and its form."""
-    best: tuple[float, Run, float] | None = None
-    for room in FORMS:
+def _client(oracle: Oracle, admission: bool, number: int) -> Clairvoyant:
+    return Clairvoyant(oracle, admission)
+
+
+def simulate_bound(world: World, admission: bool = True) -> tuple[Run, Form]:
+    """Run ``world`` in each form; return the best run by value, and its form.
+
+    With ``admission=False`` every first attempt is sent on arrival and only retries are
+    clairvoyant: what a policy could reach at most that does nothing but retry.
+    """
+    best: tuple[float, Run, Form] | None = None
+    for form in FORMS if admission else RETRY_FORMS:
         simulation = Simulation(world)
-        oracle = Oracle(simulation, room)
-        run = simulation.run(lambda _, oracle=oracle: Clairvoyant(oracle))
+        clients = partial(_client, Oracle(simulation, form), admission)
+        run = simulation.run(clients)
         value = score(run).value
         if best is None or value > best[0]:
-            best = (value, run, room)
+            best = (value, run, form)
     assert best is not None
     return best[1], best[2]

@@ -66,7 +66,11 @@ class _Plan:
         return window
 
     def down(
-        self, start: float, end: float, mode: Literal["refused", "silent"], server: int | None = None
+        self,
+        start: float,
+        end: float,
+        mode: Literal["refused", "silent"],
+        server: int | None = None,
     ) -> None:
         """Let one server, or all, be down."""
         self.outages.append((server, Outage(start, end, mode)))
@@ -119,7 +123,7 @@ class _Plan:
         rng = self.rng
         peak = max(rate.values)
         clients = range(self.clients)
-        arrivals = []
+        arrivals: list[Arrival] = []
         time = 0.0
         while True:
             time += rng.expovariate(peak)

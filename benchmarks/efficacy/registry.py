@@ -16,6 +16,8 @@ NONE = "none"
 FIXED = "fixed3"
 BOUND = "clairvoyant"
 """Name of the bound; it needs the whole world, so ``runner`` makes it, not ``POLICIES``."""
+RETRY_BOUND = "retry_bound"
+"""The bound of those who send every first attempt at once: its regret is their floor."""
 
 POLICIES: dict[str, PolicyFactory] = {
     NONE: Loop,

@@ -12,7 +12,7 @@ from itertools import repeat
 from .clairvoyant import simulate_bound
 from .conditions import make_world
 from .engine import simulate
-from .registry import BOUND, FIXED, NONE, POLICIES
+from .registry import BOUND, FIXED, NONE, POLICIES, RETRY_BOUND
 from .scoring import LEAST_STAKE, Score, regret, score
 
 METRICS = tuple(f.name for f in fields(Score))
@@ -49,9 +49,10 @@ class Cell:
 
 
 def run_world(condition: str, seed: int, policies: Sequence[str]) -> dict[str, Score]:
-    """Return the scores of ``policies`` and of the bound in one world."""
+    """Return the scores of ``policies`` and of the bounds in one world."""
     world = make_world(condition, seed)
     scores = {name: score(simulate(world, POLICIES[name])) for name in policies}
+    scores[RETRY_BOUND] = score(simulate_bound(world, admission=False)[0])
     scores[BOUND] = score(simulate_bound(world)[0])
     return scores
 
@@ -59,7 +60,7 @@ def run_world(condition: str, seed: int, policies: Sequence[str]) -> dict[str, S
 def run_all(
     conditions: Sequence[str], seeds: Iterable[int], policies: Sequence[str], jobs: int = 1
 ) -> list[Cell]:
-    """Return one cell per condition and policy, in that order; the bound is among the policies.
+    """Return one cell per condition and policy, in that order; the bounds are among the policies.
 
     ``none`` and ``fixed3`` are always run, as regret is measured against them.
     """
@@ -74,7 +75,7 @@ def run_all(
     cells = []
     for condition in conditions:
         found = [r for t, r in zip(tasks, results, strict=True) if t[0] == condition]
-        cells += _cells(condition, found, [*names, BOUND])
+        cells += _cells(condition, found, [*names, RETRY_BOUND, BOUND])
     return cells
 
 

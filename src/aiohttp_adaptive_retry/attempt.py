@@ -18,11 +18,11 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs, payl
 from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
 
 __all__ = (
+    "REDIRECTS",
     "Runs",
     "UploadWatch",
     "classify",
     "discard",
-    "is_redirect",
     "may_be_sent_again",
     "rearm",
     "total_timeout",
@@ -144,7 +144,8 @@ def watch_upload(request: ClientRequest) -> UploadWatch | None:
 
 def _one_shot(body: payload.Payload) -> bool:
     if isinstance(body, MultipartWriter):
-        return any(_one_shot(part) for part, _, _ in body if isinstance(part, payload.Payload))
+        parts = (part for part, _, _ in body if isinstance(part, payload.Payload))
+        return any(part.consumed or _one_shot(part) for part in parts)
     return isinstance(body, _ONE_SHOT)
 
 
@@ -236,7 +237,8 @@ def _timeout_cell(handler: ClientHandlerType) -> CellType | None:
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Answers that aiohttp follows with a request of its own.
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_PENDING: Final = 256
 # Between two runs aiohttp waits at most for a cancelled upload, a .netrc or a proxy look-up.
 _LONGEST_PENDING: Final = 5.0
@@ -344,8 +346,3 @@ class _Run:
         error.args = args
         error.__dict__.update(attributes)
         return error
-
-
-def is_redirect(status: int) -> bool:
-    """Whether aiohttp follows such an answer with a request of its own."""
-    return status in _REDIRECTS
