@@ -282,6 +282,7 @@ def faulty(rig: Rig, part: str) -> None:
     elif part == "sleep":
         middleware._sleep = broken
     elif part == "origins":
+        middleware._origins.table.clear()
         middleware._origins.__class__ = type(
             "Broken", (type(middleware._origins),), {"find": broken, "__slots__": ()}
         )
@@ -326,6 +327,7 @@ async def test_a_fault_of_ours_never_harms_a_call(
     assert len(lines) == (1 if uses_part else 0)
     assert bool(rig.middleware._fault.count) == uses_part
     assert not any("secret" in record.getMessage() for record in caplog.records)
+    assert all(origin.in_flight == 0 for origin in rig.middleware._origins.listed())
     if uses_part:
         faults = rig.middleware._fault.count  # collecting reads the clock as well
         assert rig.metrics()["adaptive_retry.faults"][frozenset()] == faults

@@ -171,7 +171,7 @@ async def test_texts_expire_with_their_attempts() -> None:
     strategy.record_success()
     strategy.record_success()
     assert [record.error_message for record in strategy.recent_attempts] == [None, None]
-    assert len(strategy._messages) == 0
+    assert not strategy._messages
 
 
 async def test_types_are_cut() -> None:

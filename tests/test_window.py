@@ -56,7 +56,10 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
     for action, seconds, code in steps:
         now += seconds
         if action == "append":
-            window.append(now, code)
+            if code:
+                window.append(now, code)
+            else:
+                window.succeed(now)
             naive.append(now, code)
         elif action == "settle":
             window.settle(now)
@@ -74,11 +77,11 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
         assert window.length_at(now) == len(live)
         if action != "append":
             window.settle(now)
-        if window.length_at(now) == len(window):
-            assert contents(window) == live
-            assert window.failures == sum(code != 0 for _, code in live)
-            codes = [code for _, code in live if code]
-            assert window.errors == {code: codes.count(code) for code in set(codes)}
+        assert contents(window)[len(window) - len(live) :] == live
+        assert window.start_at(now) == window.end - len(live)
+        assert window.failures_at(now) == sum(code != 0 for _, code in live)
+        codes = [code for _, code in live if code]
+        assert window.errors_at(now) == {code: codes.count(code) for code in set(codes)}
         removed = window.evicted_capacity + window.evicted_expired + window.evicted_memory
         assert removed + len(window) == naive.recorded == window.end
 
@@ -106,11 +109,16 @@ def test_what_expired_at_once_is_never_counted_and_costs_no_single_call_much() -
     # One insertion drops a bounded number; the sums follow it.
     assert 990_000 < len(window) < 1_000_001
     assert window.length_at(12.0) == 1_001
-    window.settle(12.0)
+    assert window.failures_at(12.0) == 500
+    assert window.errors_at(12.0) == {1: 500}
+    sweeps = 0
+    while len(window) > 1_001:
+        window.settle(12.0)
+        sweeps += 1
     assert len(window) == 1_001
-    assert window.failures == 500
+    assert 10 < sweeps < 30  # no call does it all
     window.settle(16.0)
-    assert (len(window), window.failures, window.errors) == (1, 0, {})
+    assert (len(window), window.failures_at(16.0), window.errors_at(16.0)) == (1, 0, {})
     window.settle(22.0)
     assert len(window) == 0
     assert window.memory == 16 * BYTES_PER_ATTEMPT
@@ -125,7 +133,7 @@ def test_later_insertions_finish_what_one_left() -> None:
     for _ in range(200):
         window.append(11.0, 0)
     assert len(window) == 201
-    assert window.failures == 0
+    assert window.failures_at(11.0) == 0
 
 
 def test_ten_bytes_an_attempt_and_fourteen_while_growing() -> None:

@@ -104,7 +104,7 @@ class Books:
                 return True
             self.runs.failed(request, handler, error, self._now())
         except Exception as fault:
-            self._fault(fault)
+            self._faulty(call, fault)
         return False
 
     def answered(
@@ -127,8 +127,13 @@ class Books:
                 ),
             )
         except Exception as fault:
-            self._fault(fault)
+            self._faulty(call, fault)
             return False
+
+    def _faulty(self, call: Call, fault: Exception) -> None:
+        """Deciding failed: the call ends as it would without us, and is counted all the same."""
+        self._fault(fault)
+        self.end(call, "failed_after_retry" if call.retries else "failed_without_retry")
 
     def _judged(
         self,

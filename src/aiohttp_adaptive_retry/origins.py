@@ -73,7 +73,7 @@ class Origins:
         "_countdown",
         "_random",
         "_sweep_at",
-        "_table",
+        "table",
         "config",
         "due",
         "guard",
@@ -97,7 +97,8 @@ class Origins:
         self.guard = MemoryGuard(config) if guard is None else guard
         catalogue = ErrorCatalogue(config.max_error_type_length)
         self.ledger = Ledger(catalogue, config.max_labelled_origins, faults)
-        self._table: OrderedDict[tuple[str, str | None], Origin] = OrderedDict()
+        #: By scheme and `host:port` as yarl spells it; the middleware looks things up by itself.
+        self.table: OrderedDict[tuple[str, str | None], Origin] = OrderedDict()
         self.newest: Origin | None = None
         #: Operations until the next sweep, counted down by the middleware.
         self.operations = config.cleanup_frequency
@@ -108,18 +109,21 @@ class Origins:
         self._sweep_at = math.inf
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     def find(self, url: URL) -> Origin:
         """The origin of a URL, made if need be; it is then the most recently used one."""
-        key = (url.scheme, url.host_port_subcomponent)
-        origin = self._table.get(key)
+        origin = self.table.get((url.scheme, url.host_port_subcomponent))
         if origin is None:
             return self._unseen(url)
         if origin is not self.newest:
-            self._table.move_to_end(key)
-            self.newest = origin
+            self.touch(origin)
         return origin
+
+    def touch(self, origin: Origin) -> None:
+        """Make it the most recently used one."""
+        self.table.move_to_end(origin.key)
+        self.newest = origin
 
     def listed(self) -> list[Origin]:
         """The origins at this moment, least recently used first. Any thread."""
@@ -127,7 +131,7 @@ class Origins:
         # global lock may tell us that we were disturbed.
         while True:
             try:
-                return list(self._table.values())
+                return list(self.table.values())
             except RuntimeError:  # pragma: no cover
                 continue
 
@@ -170,13 +174,13 @@ class Origins:
         key = (scheme, subcomponent.lower() if subcomponent is not None else None)
         if key[1] is not None and url.explicit_port is not None and port is None:
             key = (scheme, key[1].removesuffix(f":{url.explicit_port}"))
-        known = self._table.get(key)
+        known = self.table.get(key)
         if known is not None:
-            self._table.move_to_end(key)
+            self.table.move_to_end(key)
             self.newest = known
             return known
         # Room first: the table is never over its bound, not even for a moment.
-        if len(self._table) >= self.config.max_origins:
+        if len(self.table) >= self.config.max_origins:
             self._evict(self._least_recent(), "origin_limit")
             self.ledger.cleanups["origin_limit"] += 1
         effective = port if port is not None else _DEFAULT_PORTS.get(scheme)
@@ -185,12 +189,12 @@ class Origins:
             self.config, self._clock, self._random, self.ledger.catalogue, self.guard
         )
         origin = Origin(key, scheme, host, effective, strategy, self.ledger.tally(label))
-        self._table[key] = self.newest = origin
+        self.table[key] = self.newest = origin
         return origin
 
     def _least_recent(self) -> Origin:
         """The least recently used origin, one without a call in flight if such is near."""
-        candidates = islice(self._table.values(), _SWEEP_LENGTH)
+        candidates = islice(self.table.values(), _SWEEP_LENGTH)
         oldest = next(candidates)
         if not oldest.in_flight:
             return oldest
@@ -199,12 +203,12 @@ class Origins:
     def _sweep(self, now: float) -> None:
         """Empty the windows of quiet origins, and let the idle ones go, from the oldest use on."""
         self.ledger.cleanups["periodic"] += 1
-        for _ in range(min(_SWEEP_LENGTH, len(self._table))):
-            origin = next(iter(self._table.values()))
+        for _ in range(min(_SWEEP_LENGTH, len(self.table))):
+            origin = next(iter(self.table.values()))
             origin.strategy.sweep(now)
             if origin.in_flight:
                 # In use, however long ago that began: out of the way of those behind it.
-                self._table.move_to_end(origin.key)
+                self.table.move_to_end(origin.key)
                 self.newest = origin
             elif len(origin.strategy.window) == 0:
                 self._evict(origin, "idle")
@@ -230,7 +234,7 @@ class Origins:
         evicted["origin"] += len(window)
         if reason in self.ledger.origins_evicted:
             self.ledger.origins_evicted[reason] += 1
-        del self._table[origin.key]
+        del self.table[origin.key]
         if self.newest is origin:
             self.newest = None
         # A call still in flight will record here: recorded and evicted at once.
@@ -248,4 +252,8 @@ class _EvictedWindow(Window):
 
     def append(self, now: float, code: int) -> None:
         """Count an attempt as evicted with its origin."""
+        self._evicted["origin"] += 1
+
+    def succeed(self, now: float) -> None:
+        """The same for a success."""
         self._evicted["origin"] += 1

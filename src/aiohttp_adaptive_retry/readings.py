@@ -161,17 +161,16 @@ def _by_value(sums: Sums) -> dict[str, int]:
 
 def _origin_snapshot(origin: Origin, ledger: Ledger, now: float) -> OriginSnapshot:
     strategy = origin.strategy
-    strategy.window.settle(now)
     window = strategy.window
     return OriginSnapshot(
         scheme=origin.scheme,
         host=origin.host,
         port=origin.port,
         in_flight=origin.in_flight,
-        window_length=len(window),
+        window_length=window.length_at(now),
         success_rate=strategy.success_rate,
         errors=Counts(
-            {ledger.catalogue.name(code): count for code, count in window.errors.items()}
+            {ledger.catalogue.name(code): count for code, count in window.errors_at(now).items()}
         ),
         budget_available=strategy.budget.balance(now),
         budget_limit=strategy.budget.capacity,

@@ -173,7 +173,7 @@ class AdaptiveStrategy:
         if guard.pressure:
             self.window.restrict(self._pressure_size(), now)
         # (number of the attempt, its text), newest last.
-        self._messages: deque[tuple[int, str]] = deque(maxlen=min(config.window_size, _MESSAGES))
+        self._messages: deque[tuple[int, str]] | None = None
         # What turns the clock's readings into times of day, for people.
         self._epoch = time.time() - now
         self._operations = 0
@@ -191,16 +191,14 @@ class AdaptiveStrategy:
     @property
     def recent_attempts(self) -> Sequence[AttemptRecord]:
         """The window, oldest first: a read-only view, O(1) to get, O(1) for an item."""
-        self.window.settle(self._clock())
         return _RecentAttempts(self)
 
     @property
     def success_rate(self) -> float:
         """Share of successes among the attempts in the window, 0 to 1; 1.0 while it is empty."""
-        window = self.window
-        window.settle(self._clock())
-        count = len(window)
-        return (count - window.failures) / count if count else 1.0
+        now = self._clock()
+        count = self.window.length_at(now)
+        return (count - self.window.failures_at(now)) / count if count else 1.0
 
     async def should_retry(self, error: BaseException, *, attempt: int | None = None) -> bool:
         """Record one failed attempt; say whether another is worth its cost. Never suspends.
@@ -253,7 +251,7 @@ class AdaptiveStrategy:
 
     def succeeded(self, now: float) -> None:
         """Record one attempt that succeeded at `now`."""
-        self.window.append(now, OK)
+        self.window.succeed(now)
         budget = self.budget
         if budget.tokens < budget.capacity:
             budget.deposit()
@@ -286,6 +284,9 @@ class AdaptiveStrategy:
         window.append(now, code)
         if error is not None and self.config.record_error_messages:
             text = error_text(error, self.config.max_error_message_length)
+            if self._messages is None:
+                # Not before the first: an empty deque takes more than all the rest of an origin.
+                self._messages = deque(maxlen=min(self.config.window_size, _MESSAGES))
             self._messages.append((window.end - 1, text))
         if obstacle is not None:
             return Decision(0.0, obstacle)
@@ -317,7 +318,7 @@ class AdaptiveStrategy:
 
     def restrict(self, now: float) -> int:
         """Answer memory pressure: keep the newest attempts only, and no texts."""
-        self._messages.clear()
+        self._messages = None
         return self.window.restrict(self._pressure_size(), now)
 
     def relax(self) -> None:
@@ -359,7 +360,8 @@ class AdaptiveStrategy:
         except (OverflowError, ValueError):
             moment = datetime.max.replace(tzinfo=UTC)
         name = None if code == OK else self._catalogue.name(code)
-        text = next((text for at, text in self._messages if at == number), None)
+        texts = self._messages or ()
+        text = next((text for at, text in texts if at == number), None)
         return AttemptRecord(moment, name, text)
 
     def __repr__(self) -> str:
@@ -378,16 +380,16 @@ class _RecentAttempts(Sequence[AttemptRecord]):
         self._strategy = strategy
 
     def __len__(self) -> int:
-        return len(self._strategy.window)
+        return self._strategy.window.length_at(self._strategy._clock())
 
     @overload
     def __getitem__(self, index: int) -> AttemptRecord: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[AttemptRecord]: ...
     def __getitem__(self, index: int | slice) -> AttemptRecord | Sequence[AttemptRecord]:
-        start = self._strategy.window.start
+        window = self._strategy.window
         # range does the arithmetic of negative indexes, slices and bounds.
-        numbers = range(start, start + len(self))[index]
+        numbers = range(window.start_at(self._strategy._clock()), window.end)[index]
         if isinstance(numbers, range):
             return tuple(map(self._strategy._record, numbers))
         return self._strategy._record(numbers)

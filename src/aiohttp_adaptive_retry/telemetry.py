@@ -16,7 +16,7 @@ import operator
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple
@@ -88,6 +88,9 @@ class _Hub:
         self._gone: deque[int] = deque()
         self._retired: dict[str, Sums] = {name: Counter() for name in _COUNTERS}
         self._reported: dict[str, Sums] = {name: Counter() for name in _COUNTERS}
+        self._attributes: dict[str, dict[Key, dict[str, str | int]]] = {
+            name: {} for name in (*_COUNTERS, *_LEVELS)
+        }
         meter = metrics.get_meter(SCOPE, _VERSION, meter_provider=provider, schema_url=SCHEMA_URL)
         self.delay = meter.create_histogram(
             _PREFIX + "retry.delay",
@@ -110,7 +113,7 @@ class _Hub:
             )
             create(
                 _PREFIX + name,
-                [partial(self._level, level)],
+                [partial(self._level, name, level)],
                 unit=level.unit,
                 description=level.description,
             )
@@ -146,14 +149,27 @@ class _Hub:
                 reported[key] = max(reported[key], value)
             return [Observation(value, counter.attributes(key)) for key, value in reported.items()]
 
-    def _level(self, level: _Metric, _: CallbackOptions) -> list[Observation]:
+    def _level(self, name: str, level: _Metric, _: CallbackOptions) -> list[Observation]:
         with self._lock:
             self._reap()
             sums: dict[Key, float] = {}
             for origins in self._live.values():
                 for key, value in level.read(origins).items():
                     sums[key] = level.merge(sums[key], value) if key in sums else value
-            return [Observation(value, level.attributes(key)) for key, value in sums.items()]
+            return self._observations(name, level, sums)
+
+    def _observations(
+        self, name: str, metric: _Metric, values: Mapping[Key, float]
+    ) -> list[Observation]:
+        """The values with their attributes, which are made once: there is a bounded number."""
+        known = self._attributes[name]
+        observations = []
+        for key, value in values.items():
+            attributes = known.get(key)
+            if attributes is None:
+                attributes = known[key] = metric.attributes(key)
+            observations.append(Observation(value, attributes))
+        return observations
 
 
 class _Metric(NamedTuple):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from collections import Counter
 from typing import Final
 
 from .errors import OK
@@ -29,6 +30,8 @@ BYTES_PER_ATTEMPT: Final = 9
 
 _FIRST_CAPACITY: Final = 16
 _CHUNK: Final = 1024
+# What a sweep drops at once: a few milliseconds in the worst case of many error types.
+_LARGE_CHUNK: Final = 65_536
 # A clock that steps back by more than this is another clock: old stamps say nothing any more.
 _BACKSTEP: Final = 1.0
 _NEVER: Final = -sys.float_info.max
@@ -74,8 +77,9 @@ class Window:
         self._start = 0
         self._end = 0
         self._newest = _NEVER
-        # No attempt expires before this: a lower bound, put right when it is reached.
-        self._expires_at = math.inf
+        # No attempt expires before this: a lower bound, put right when it is reached. While the
+        # ring is empty it is in the past, so that the first insertion sets it.
+        self._expires_at = _NEVER
         self._failures = 0
         self._errors: dict[int, int] = {}
         self.evicted_expired = 0
@@ -100,28 +104,56 @@ class Window:
         if code:
             self._failures += 1
             self._errors[code] = self._errors.get(code, 0) + 1
-        if now >= self._expires_at:
-            self._expire(now, _CHUNK)
-        elif end == self._start:
+        if self._end - self._start == 1:
             self._expires_at = now + self._duration
+        elif now >= self._expires_at:
+            self._expire(now, _CHUNK)
+
+    def succeed(self, now: float) -> None:
+        """`append(now, OK)`, the shortest way there is: what almost every call comes to."""
+        if self._newest <= now < self._expires_at:
+            end = self._end
+            if end - self._start < self._capacity:
+                slot = end % self._capacity
+            elif self._capacity < self._size:
+                return self.append(now, OK)
+            else:
+                slot = end % self._capacity
+                oldest = self._codes[slot]
+                if oldest:
+                    self._forget(oldest, 1)
+                self._start += 1
+            self._times[slot] = self._newest = now
+            self._codes[slot] = OK
+            self._end = end + 1
+        else:
+            self.append(now, OK)
+        return None
 
     def settle(self, now: float) -> None:
-        """Drop all that has expired at `now`, in one go: O(size / 1,000,000) milliseconds."""
-        if now >= self._expires_at:
-            self._expire(now, self._capacity)
+        """Drop what has expired at `now`: all of it at once, or else at most 65,536 attempts."""
+        if now >= self._expires_at and self._end > self._start:
+            self._expire(now, _LARGE_CHUNK)
 
     def restrict(self, size: int, now: float) -> int:
         """Hold at most the newest `size` attempts from now on; give back how many that dropped.
 
-        The arrays are made anew, so that the memory really goes back. `relax` lifts the bound.
+        O(`size`), whatever there was before: the sums are made anew from what is kept, and so are
+        the arrays, so that the memory really goes back. `relax` lifts the bound.
         """
-        self.settle(now)
+        expired = self._expired_at(now)
+        self.evicted_expired += expired
+        self._start += expired
         dropped = max(0, self._end - self._start - size)
-        if dropped:
-            self._remove(dropped)
-            self.evicted_memory += dropped
+        self.evicted_memory += dropped
+        self._start += dropped
         self._size = size
         self._resize(self._fitting(self._end - self._start))
+        kept = [code for _, code in map(self.at, range(self._start, self._end)) if code]
+        self._failures = len(kept)
+        self._errors = dict(Counter(kept))
+        if self._start == self._end:
+            self._expires_at = _NEVER
         return dropped
 
     def relax(self, size: int) -> None:
@@ -134,20 +166,29 @@ class Window:
         if self._capacity > _FIRST_CAPACITY and count * 4 <= self._capacity:
             self._resize(self._fitting(count))
 
-    # What is in it. `settle` first, where expiry matters.
+    # What is in it. `len` counts what is not removed yet; the others never count what has expired.
 
     def __len__(self) -> int:
         return self._end - self._start
 
-    @property
-    def failures(self) -> int:
-        """How many of the attempts failed. O(1)."""
-        return self._failures
+    def failures_at(self, now: float) -> int:
+        """How many of the attempts that have not expired failed. O(1), or a pass over bytes in C
+        while expired attempts wait for their removal: under a millisecond for a million."""
+        expired = self._expired_at(now)
+        return self._failures - (expired - self._count(OK, expired) if expired else 0)
 
-    @property
-    def errors(self) -> dict[int, int]:
-        """Attempts per error code, a copy. O(codes present)."""
-        return dict(self._errors)
+    def errors_at(self, now: float) -> dict[int, int]:
+        """Attempts per error code. O(codes present), or such a pass for each of them."""
+        expired = self._expired_at(now)
+        left = {
+            code: count - (self._count(code, expired) if expired else 0)
+            for code, count in self._errors.items()
+        }
+        return {code: count for code, count in left.items() if count}
+
+    def start_at(self, now: float) -> int:
+        """Number of the oldest attempt that has not expired. O(log size)."""
+        return self._start + self._expired_at(now)
 
     @property
     def start(self) -> int:
@@ -194,6 +235,20 @@ class Window:
 
     # How it works.
 
+    def _expired_at(self, now: float) -> int:
+        """How many attempts have expired and not been removed."""
+        count = self._end - self._start
+        if not count or now < self._expires_at:
+            return 0
+        cutoff = now - self._duration
+        return self._expired_before(self._times, self._capacity, self._start, count, cutoff)
+
+    def _count(self, code: int, among: int) -> int:
+        """How many of the oldest `among` attempts have that code."""
+        slot = self._start % self._capacity
+        run = min(among, self._capacity - slot)
+        return self._codes.count(code, slot, slot + run) + self._codes.count(code, 0, among - run)
+
     def _first_capacity(self) -> int:
         return self._fitting(1)
 
@@ -233,20 +288,15 @@ class Window:
 
     def _remove(self, count: int) -> None:
         """Take the oldest `count` attempts out of the sums."""
-        number, stop = self._start, self._start + count
-        while number < stop:
-            slot = number % self._capacity
-            run = min(stop - number, self._capacity - slot)
-            failures = run - self._codes.count(OK, slot, slot + run)
-            for code in tuple(self._errors) if failures else ():
-                # Counting is one pass in C; each pass done may make the rest unneeded.
-                found = self._codes.count(code, slot, slot + run)
-                self._forget(code, found)
-                failures -= found
-                if not failures:
-                    break
-            number += run
-        self._start = stop
+        failures = count - self._count(OK, count)
+        for code in tuple(self._errors) if failures else ():
+            # Counting is one pass in C; each pass done may make the rest unneeded.
+            found = self._count(code, count)
+            self._forget(code, found)
+            failures -= found
+            if not failures:
+                break
+        self._start += count
 
     def _forget(self, code: int, count: int) -> None:
         if code == OK or not count:
@@ -279,7 +329,7 @@ class Window:
         self._start = self._end
         self._failures = 0
         self._errors = {}
-        self._expires_at = math.inf
+        self._expires_at = _NEVER
         self._resize(self._first_capacity())
 
     @staticmethod

@@ -1,0 +1,46 @@
+"""What a section of the benchmark comes to: tables, and goals beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+__all__ = ("Goal", "Section", "Table")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and what it should be."""
+
+    what: str
+    figure: float
+    limit: float
+    unit: str = ""
+    #: Whether the limit is the least that is wanted, and not the most.
+    at_least: bool = False
+    #: The same figure, worked out in another way that noise moves differently.
+    second: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is within the limit; a figure that is no number is not."""
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+@dataclass
+class Section:
+    """A part of the report."""
+
+    title: str
+    text: str
+    tables: list[Table] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
