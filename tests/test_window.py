@@ -116,7 +116,7 @@ def test_what_expired_at_once_is_never_counted_and_costs_no_single_call_much() -
         window.settle(12.0)
         sweeps += 1
     assert len(window) == 1_001
-    assert 10 < sweeps < 30  # no call does it all
+    assert 10 < sweeps < 40  # no call does it all
     window.settle(16.0)
     assert (len(window), window.failures_at(16.0), window.errors_at(16.0)) == (1, 0, {})
     window.settle(22.0)

@@ -18,6 +18,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs, payl
 from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
 
 __all__ = (
+    "BODILESS",
     "REDIRECTS",
     "Runs",
     "UploadWatch",
@@ -26,6 +27,7 @@ __all__ = (
     "may_be_sent_again",
     "rearm",
     "total_timeout",
+    "unwatched_body",
     "watch_upload",
 )
 
@@ -125,6 +127,16 @@ class UploadWatch:
             return True
         body = self._body()
         return body is not None and self.finished and not body.consumed and not _one_shot(body)
+
+
+#: Methods whose requests go unwatched.
+BODILESS: Final = frozenset({"GET", "HEAD"})
+
+
+def unwatched_body(request: ClientRequest) -> bool:
+    """Whether a request that was not watched has a body that would have had to be."""
+    body: payload.Payload | bytes = request.body
+    return isinstance(body, payload.Payload) and not isinstance(body, _IN_MEMORY)
 
 
 def watch_upload(request: ClientRequest) -> UploadWatch | None:

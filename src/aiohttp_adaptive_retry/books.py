@@ -11,7 +11,15 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
-from .attempt import REDIRECTS, Runs, UploadWatch, classify, may_be_sent_again, total_timeout
+from .attempt import (
+    REDIRECTS,
+    Runs,
+    UploadWatch,
+    classify,
+    may_be_sent_again,
+    total_timeout,
+    unwatched_body,
+)
 from .backoff import parse_retry_after
 from .config import AdaptiveConfig
 from .errors import error_name
@@ -181,7 +189,10 @@ class Books:
             return "max_attempts"
         if permanent:
             return "not_retryable"
-        if call.upload is not None and not call.upload.replayable():
+        replayable = (
+            not unwatched_body(request) if call.upload is None else call.upload.replayable()
+        )
+        if not replayable:
             return "body_not_replayable"
         return None
 

@@ -19,7 +19,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 
-from .attempt import REDIRECTS, discard, rearm, watch_upload
+from .attempt import BODILESS, REDIRECTS, discard, rearm, watch_upload
 from .books import Books, Call
 from .config import AdaptiveConfig
 from .faults import Faults, SafeClock
@@ -116,7 +116,11 @@ class AdaptiveRetryMiddleware:
                 origin = origins.find(url)
             elif origin is not origins.newest:
                 origins.touch(origin)
-            upload = watch_upload(request) if request.body else None
+            upload = None
+            # Looking for a body costs more than knowing that there hardly ever is one; a GET that
+            # has one all the same goes unwatched, and counts as not to be sent again.
+            if request.method not in BODILESS and request.body:
+                upload = watch_upload(request)
             try:
                 started = self._clock()
             except Exception:

@@ -31,7 +31,7 @@ BYTES_PER_ATTEMPT: Final = 9
 _FIRST_CAPACITY: Final = 16
 _CHUNK: Final = 1024
 # What a sweep drops at once: a few milliseconds in the worst case of many error types.
-_LARGE_CHUNK: Final = 65_536
+_LARGE_CHUNK: Final = 32_768
 # A clock that steps back by more than this is another clock: old stamps say nothing any more.
 _BACKSTEP: Final = 1.0
 _NEVER: Final = -sys.float_info.max
@@ -131,7 +131,7 @@ class Window:
         return None
 
     def settle(self, now: float) -> None:
-        """Drop what has expired at `now`: all of it at once, or else at most 65,536 attempts."""
+        """Drop what has expired at `now`: all of it at once, or else at most 32,768 attempts."""
         if now >= self._expires_at and self._end > self._start:
             self._expire(now, _LARGE_CHUNK)
 
