@@ -109,7 +109,6 @@ class AdaptiveStrategy:
         "_guard",
         "_messages",
         "_operations",
-        "_own_guard",
         "_pending",
         "_random",
         "_sweep_at",
@@ -137,7 +136,6 @@ class AdaptiveStrategy:
             catalogue,
             MemoryGuard(config),
         )
-        self._own_guard = True
 
     @classmethod
     def shared(
@@ -151,7 +149,6 @@ class AdaptiveStrategy:
         """One of many strategies that share a catalogue and a guard; their owner sweeps them."""
         self = cls.__new__(cls)
         self._set_up(config, clock, random, catalogue, guard)
-        self._own_guard = False
         return self
 
     def _set_up(
