@@ -269,6 +269,8 @@ def test_decisions_about_time() -> None:
     tokens = strategy.budget.tokens
     assert strategy.failed(0.0, 1, retry=1, retry_after=11.0).reason == "retry_after"
     assert strategy.failed(0.0, 1, retry=1, retry_after=5.0, remaining=5.0).reason == "deadline"
+    # Both too long and too late: that it is too late is what the caller can do something about.
+    assert strategy.failed(0.0, 1, retry=1, retry_after=3600.0, remaining=9.0).reason == "deadline"
     assert strategy.failed(0.0, 1, retry=1, remaining=0.05).reason == "deadline"
     assert strategy.budget.tokens == tokens
     granted = strategy.failed(0.0, 1, retry=1, retry_after=9.9, remaining=20.0)

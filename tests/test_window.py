@@ -53,6 +53,7 @@ steps = st.lists(
 def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
     """Whatever happens to it, the ring shows what a list filtered by count and age would show."""
     window, naive, now = Window(size, 10.0), NaiveWindow(size, 10.0), 100.0
+    before = (0, 0, 0)
     for action, seconds, code in steps:
         now += seconds
         if action == "append":
@@ -82,8 +83,12 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
         assert window.failures_at(now) == sum(code != 0 for _, code in live)
         codes = [code for _, code in live if code]
         assert window.errors_at(now) == {code: codes.count(code) for code in set(codes)}
+        evicted = window.evicted_at(now)
+        assert sum(evicted) + window.length_at(now) == naive.recorded == window.end
         removed = window.evicted_capacity + window.evicted_expired + window.evicted_memory
-        assert removed + len(window) == naive.recorded == window.end
+        assert removed + len(window) == naive.recorded
+        assert all(new >= old for new, old in zip(evicted, before, strict=True))
+        before = evicted
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 100, 1000, 4097])
@@ -233,13 +238,14 @@ def test_a_clock_that_leaps_back_starts_anew() -> None:
 def test_reading_from_another_thread_while_the_ring_changes() -> None:
     """A reader in another thread never fails and never sees a length out of bounds."""
     window, done, seen = Window(5_000, 3.0), threading.Event(), []
+    evicted: list[tuple[int, int, int]] = []
 
     def read() -> None:
         try:
             while not done.is_set():
                 seen.append(window.length_at(now))
                 window.memory  # noqa: B018
-                window.evicted_capacity  # noqa: B018
+                evicted.append(window.evicted_at(now))
         except BaseException as error:
             seen.append(-1)
             raise error from None
@@ -263,3 +269,7 @@ def test_reading_from_another_thread_while_the_ring_changes() -> None:
     assert seen
     assert min(seen) >= 0
     assert max(seen) <= 5_000
+    # Once reported, a count stays: so none may ever be too large.
+    last = window.evicted_at(now)
+    for column in range(3):
+        assert max(counts[column] for counts in evicted) <= last[column]

@@ -76,15 +76,17 @@ def suppressed(origins: Origins) -> Sums:
 
 
 def evicted(origins: Origins) -> Sums:
+    now = origins.now()
     # The ledger before the windows: what moves meanwhile is then missed, never counted twice.
     sums: Sums = Counter(
         {(None, reason): count for reason, count in origins.ledger.evicted.items()}
     )
     for origin in origins.listed():
-        window = origin.strategy.window
-        sums[None, "capacity"] += window.evicted_capacity
-        sums[None, "expired"] += window.evicted_expired
-        sums[None, "memory"] += window.evicted_memory
+        # With what has expired and is not removed yet: it is in no length any more.
+        capacity, expired, memory = origin.strategy.window.evicted_at(now)
+        sums[None, "capacity"] += capacity
+        sums[None, "expired"] += expired
+        sums[None, "memory"] += memory
     return sums
 
 

@@ -292,10 +292,10 @@ class AdaptiveStrategy:
             return Decision(0.0, "memory_pressure")
         config = self.config
         if retry_after is not None:
-            if retry_after > config.retry_after_cap:
-                return Decision(0.0, "retry_after")
             if remaining is not None and retry_after >= remaining:
                 return Decision(0.0, "deadline")
+            if retry_after > config.retry_after_cap:
+                return Decision(0.0, "retry_after")
             delay = jittered_retry_after(
                 retry_after, retry, self._random, longest=config.retry_after_cap
             )

@@ -58,6 +58,7 @@ class Window:
         "_errors",
         "_expires_at",
         "_failures",
+        "_moving",
         "_newest",
         "_size",
         "_start",
@@ -84,6 +85,9 @@ class Window:
         self._errors: dict[int, int] = {}
         self.evicted_expired = 0
         self.evicted_memory = 0
+        # Odd while attempts move from the ring to these counts: in between, both miss them, or
+        # both have them, and other threads have to look again (a sequence lock).
+        self._moving = 0
 
     def append(self, now: float, code: int) -> None:
         """Add an attempt; drop the oldest if the ring is full, and what has expired."""
@@ -142,11 +146,12 @@ class Window:
         the arrays, so that the memory really goes back. `relax` lifts the bound.
         """
         expired = self._expired_at(now)
+        dropped = max(0, self._end - self._start - expired - size)
+        self._moving += 1
         self.evicted_expired += expired
-        self._start += expired
-        dropped = max(0, self._end - self._start - size)
         self.evicted_memory += dropped
-        self._start += dropped
+        self._start += expired + dropped
+        self._moving += 1
         self._size = size
         self._resize(self._fitting(self._end - self._start))
         kept = [code for _, code in map(self.at, range(self._start, self._end)) if code]
@@ -223,25 +228,38 @@ class Window:
         The loop may change the ring meanwhile; the answer is then right for one of both moments,
         or off by what was just added, and within bounds in any case.
         """
+        return self._divided_at(now)[0]
+
+    def evicted_at(self, now: float) -> tuple[int, int, int]:
+        """Attempts evicted by capacity, by age and for memory, ever; those that have expired and
+        are not removed yet are among them. Never more than there were: zeros, if the loop stands
+        still right in between, which only another thread can see."""
+        for _ in range(100):
+            moving = self._moving
+            expired = self.evicted_expired + self._divided_at(now)[1]
+            counts = (self.evicted_capacity, expired, self.evicted_memory)
+            if moving == self._moving and not moving & 1:
+                return counts
+        return 0, 0, 0
+
+    def _divided_at(self, now: float) -> tuple[int, int]:
+        """How many of the attempts in the ring have not expired, and how many have."""
         times, capacity = self._times, self._capacity
         start, end = self._start, self._end
         count = min(max(0, end - start), capacity)
         if not count or now < self._expires_at:
-            return count
+            return count, 0
         try:
-            return count - self._expired_before(times, capacity, start, count, now - self._duration)
+            expired = self._expired_before(times, capacity, start, count, now - self._duration)
         except IndexError:  # arrays and capacity were read on two sides of a resize
-            return count
+            return count, 0
+        return count - expired, expired
 
     # How it works.
 
     def _expired_at(self, now: float) -> int:
         """How many attempts have expired and not been removed."""
-        count = self._end - self._start
-        if not count or now < self._expires_at:
-            return 0
-        cutoff = now - self._duration
-        return self._expired_before(self._times, self._capacity, self._start, count, cutoff)
+        return self._divided_at(now)[1]
 
     def _count(self, code: int, among: int) -> int:
         """How many of the oldest `among` attempts have that code."""
@@ -312,21 +330,25 @@ class Window:
         cutoff = now - self._duration
         count = self._end - self._start
         if self._newest <= cutoff:
-            self.evicted_expired += count
             self._clear()
             return
         expired = self._expired_before(
             self._times, self._capacity, self._start, min(count, most), cutoff
         )
         if expired:
+            self._moving += 1
             self._remove(expired)
             self.evicted_expired += expired
+            self._moving += 1
         # Still expired, as there was more than `most`: this brings the next insertion here again.
         self._expires_at = self._times[self._start % self._capacity] + self._duration
 
     def _clear(self) -> None:
-        """Drop all at once, at a cost that does not depend on how much there is."""
+        """Let all expire at once, at a cost that does not depend on how much there is."""
+        self._moving += 1
+        self.evicted_expired += self._end - self._start
         self._start = self._end
+        self._moving += 1
         self._failures = 0
         self._errors = {}
         self._expires_at = _NEVER
@@ -351,7 +373,6 @@ class Window:
         if not math.isfinite(now):
             return self._newest if self._newest > _NEVER else 0.0
         if now < self._newest - _BACKSTEP:
-            self.evicted_expired += self._end - self._start
             self._clear()
             return now
         return self._newest

@@ -154,7 +154,7 @@ async def test_retry_after_gone_by_means_the_usual_pace(serve: Serve, open_sessi
     assert wait == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("value", ["31", "86400", "9999999999", "date"])
+@pytest.mark.parametrize("value", ["31", "86400", "99999", "date"])
 async def test_retry_after_beyond_the_cap_is_never_waited_for(
     value: str, serve: Serve, open_session: Open
 ) -> None:
