@@ -10,6 +10,8 @@ from .anchors_botocore import BotocoreAdaptive, BotocoreStandard
 from .anchors_breakers import PollyStandard, Resilience4j
 from .anchors_budgets import EnvoyBudget, FinagleBudget, GrpcThrottle, SreThrottle
 from .anchors_loops import AiohttpRetry, FixedThree, Loop, Stamina, Tenacity
+from .candidate import Candidate, CandidateAdmitting
+from .ours import Ours
 from .policy import PolicyFactory
 
 NONE = "none"
@@ -33,5 +35,8 @@ POLICIES: dict[str, PolicyFactory] = {
     "sre_k2": SreThrottle,
     "resilience4j": Resilience4j,
     "polly": PollyStandard,
+    "ours": Ours,
+    "candidate": Candidate,
+    "candidate_admit": CandidateAdmitting,
 }
 """Makes each policy for one client."""
