@@ -295,6 +295,10 @@ def faulty(rig: Rig, part: str) -> None:
     elif part == "strategy":
         for origin in middleware._origins.listed():
             strategy = origin.strategy
+            window = strategy.window
+            window.__class__ = type(
+                "Broken", (type(window),), {"succeed": broken, "append": broken, "__slots__": ()}
+            )
             strategy.__class__ = type(
                 "Broken",
                 (type(strategy),),

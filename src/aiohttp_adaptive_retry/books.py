@@ -227,7 +227,7 @@ class Books:
             now = self._now()
             origins = self.origins
             origins.operations -= 1
-            if origins.operations <= 0 or not origins.since <= now < origins.due:
+            if origins.operations <= 0 or not now < origins.due:
                 self.tick(now)
         except Exception as error:
             self._fault(error)

@@ -139,7 +139,8 @@ class AdaptiveRetryMiddleware:
             if not self._books.failed(call, request, handler, error):
                 raise
         else:
-            if response.status not in self._retry_statuses:
+            status = response.status
+            if status not in self._retry_statuses:
                 try:
                     origin.in_flight -= 1
                     origin.tally.first_success += 1
@@ -147,12 +148,17 @@ class AdaptiveRetryMiddleware:
                         now = self._clock()
                     except Exception:
                         now = self._safe_clock()
-                    origin.strategy.succeeded(now)
-                    if response.status in REDIRECTS:
+                    # AdaptiveStrategy.succeeded in line: a call would cost as much as its work.
+                    strategy = origin.strategy
+                    strategy.window.succeed(now)
+                    budget = strategy.budget
+                    if budget.tokens < budget.capacity:
+                        budget.deposit()
+                    if 300 < status < 400 and status in REDIRECTS:
                         began = started if began is None else began
                         self._books.runs.redirected(request, handler, began, now)
-                    origins.operations -= 1
-                    if origins.operations <= 0 or not origins.since <= now < origins.due:
+                    origins.operations = left = origins.operations - 1
+                    if left <= 0 or not now < origins.due:
                         self._books.tick(now)
                 except Exception as error:
                     self._fault(error)

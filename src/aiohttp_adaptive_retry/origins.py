@@ -80,7 +80,6 @@ class Origins:
         "ledger",
         "newest",
         "operations",
-        "since",
     )
 
     def __init__(
@@ -102,10 +101,9 @@ class Origins:
         self.newest: Origin | None = None
         #: Operations until the next sweep, counted down by the middleware.
         self.operations = config.cleanup_frequency
-        #: When `tick` wants to be called at the latest.
+        #: When `tick` wants to be called at the latest. After a clock was set back that is far
+        #: away; then the countdown brings the next tick, and that puts it right.
         self.due = -math.inf
-        #: When it was called last: a clock that reads less was set back.
-        self.since = -math.inf
         self._sweep_at = math.inf
 
     def __len__(self) -> int:
@@ -160,7 +158,6 @@ class Origins:
             self.operations = self.config.cleanup_frequency
             self._sweep_at = now + interval
             self._sweep(now)
-        self.since = now
         self.due = now + min(_TICK_INTERVAL, interval)
 
     def _unseen(self, url: URL) -> Origin:

@@ -1,4 +1,4 @@
-"""A policy that learns, on its way into the core: judged here first, not used by the middleware yet.
+"""A policy that learns, on its way into the core: judged here, not used by the middleware yet.
 
 It detects outages across calls and holds failed calls until the origin is back, tells shedding
 from bad luck by latency, learns which errors retries mend, and with admission thins first attempts.
