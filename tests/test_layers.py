@@ -14,7 +14,7 @@ PACKAGE = Path(aiohttp_adaptive_retry.__file__).parent
 # Each module, and what of this package it may import. Lower ones first.
 LAYERS = [
     {"config", "errors", "faults", "snapshot"},
-    {"window", "budget", "backoff", "memory", "ledger", "health"},
+    {"window", "budget", "backoff", "memory", "ledger", "health", "recent"},
     {"strategy", "attempt"},
     {"origins"},
     {"readings"},

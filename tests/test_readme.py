@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
 import re
 import subprocess
 import sys
@@ -88,3 +89,15 @@ def test_links_lead_somewhere() -> None:
     """Files that README links to exist; the benchmark's results are made by `make bench`."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_figures_are_those_of_the_last_benchmark() -> None:
+    """What README says of cost is what `make bench` wrote; nothing is typed in."""
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results = (ROOT / "benchmarks/RESULTS.md").read_text()
+    assert "| ours, metrics on |" in README
+    assert module.updated(README, results) == README

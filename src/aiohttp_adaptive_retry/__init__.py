@@ -7,8 +7,9 @@
 from .config import AdaptiveConfig
 from .errors import OriginUnavailable
 from .middleware import AdaptiveRetryMiddleware
+from .recent import AttemptRecord
 from .snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
-from .strategy import AdaptiveStrategy, AttemptRecord
+from .strategy import AdaptiveStrategy
 from .telemetry import package_version
 
 __all__ = (

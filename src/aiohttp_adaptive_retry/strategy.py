@@ -17,9 +17,9 @@ import dataclasses
 import random as _random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args
 
 from .backoff import full_jitter, jittered_retry_after
 from .budget import RetryBudget
@@ -27,6 +27,7 @@ from .config import AdaptiveConfig
 from .errors import OK, ErrorCatalogue, error_name, error_text
 from .faults import Faults, SafeClock
 from .memory import MemoryGuard
+from .recent import AttemptRecord, RecentAttempts
 from .window import Window
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from .config import ConfigOverrides
 
-__all__ = ("REASONS", "AdaptiveStrategy", "AttemptRecord", "Decision", "Reason", "checked_callable")
+__all__ = ("REASONS", "AdaptiveStrategy", "Decision", "Reason", "checked_callable")
 
 #: Why a retry was not made.
 Reason = Literal[
@@ -60,18 +61,6 @@ class Decision(NamedTuple):
 
     delay: float
     reason: Reason | None
-
-
-class AttemptRecord(NamedTuple):
-    """One attempt in the window, as plain values.
-
-    `timestamp` is timezone-aware (UTC). `error_type` is None for a success. `error_message` is
-    None unless `record_error_messages` is set and the attempt is among the newest hundred.
-    """
-
-    timestamp: datetime
-    error_type: str | None
-    error_message: str | None
 
 
 class AdaptiveStrategy:
@@ -188,7 +177,7 @@ class AdaptiveStrategy:
     @property
     def recent_attempts(self) -> Sequence[AttemptRecord]:
         """The window, oldest first: a read-only view, O(1) to get, O(1) for an item."""
-        return _RecentAttempts(self)
+        return RecentAttempts(self)
 
     @property
     def success_rate(self) -> float:
@@ -350,7 +339,12 @@ class AdaptiveStrategy:
             self._sweep_at = now + self.config.cleanup_interval.total_seconds()
             self.sweep(now)
 
-    def _record(self, number: int) -> AttemptRecord:
+    def window_now(self) -> range:
+        """Numbers of the attempts in the window that have not expired."""
+        return range(self.window.start_at(self._clock()), self.window.end)
+
+    def record(self, number: int) -> AttemptRecord:
+        """Attempt `number` of the window, counted from the first ever made."""
         stamp, code = self.window.at(number)
         try:
             moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=self._epoch + stamp)
@@ -366,36 +360,6 @@ class AdaptiveStrategy:
             f"<AdaptiveStrategy attempts={len(self.window)}/{self.window_size} "
             f"budget={self.budget.tokens:.1f}/{self.budget.capacity:g}>"
         )
-
-
-class _RecentAttempts(Sequence[AttemptRecord]):
-    """A live, read-only view of a strategy's window; records are made when they are looked at."""
-
-    __slots__ = ("_strategy",)
-
-    def __init__(self, strategy: AdaptiveStrategy) -> None:
-        self._strategy = strategy
-
-    def __len__(self) -> int:
-        return self._strategy.window.length_at(self._strategy._clock())
-
-    @overload
-    def __getitem__(self, index: int) -> AttemptRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AttemptRecord]: ...
-    def __getitem__(self, index: int | slice) -> AttemptRecord | Sequence[AttemptRecord]:
-        window = self._strategy.window
-        # range does the arithmetic of negative indexes, slices and bounds.
-        numbers = range(window.start_at(self._strategy._clock()), window.end)[index]
-        if isinstance(numbers, range):
-            return tuple(map(self._strategy._record, numbers))
-        return self._strategy._record(numbers)
-
-    def __iter__(self) -> Iterator[AttemptRecord]:
-        return iter(self[:])
-
-    def __repr__(self) -> str:
-        return f"<recent attempts: {len(self)}>"
 
 
 def checked_callable(name: str, value: _F) -> _F:
