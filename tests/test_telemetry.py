@@ -134,6 +134,22 @@ async def test_delays_have_buckets_in_seconds() -> None:
     assert 5.0 in point.explicit_bounds
 
 
+async def test_there_is_one_delay_for_each_retry_sent() -> None:
+    """A wait that was cancelled has led to no retry, and is no delay before one."""
+    rig = Rig([503, 200, 503])
+    await rig.call()
+
+    async def cancelled(_: float) -> None:
+        raise asyncio.CancelledError
+
+    rig.middleware._sleep = cancelled
+    with pytest.raises(asyncio.CancelledError):
+        await rig.call()
+    found = collected(rig.reader)
+    (point,) = found["adaptive_retry.retry.delay"].data.data_points
+    assert point.count == rig.middleware.snapshot().attempts["retry"] == 1
+
+
 async def test_the_default_port_is_a_port() -> None:
     """A URL without a port is counted under the port that its scheme has."""
     rig = Rig()

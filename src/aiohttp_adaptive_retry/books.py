@@ -233,6 +233,7 @@ class Books:
             self._fault(error)
 
     def tick(self, now: float) -> None:
+        """What is due with time: memory samples, sweeps, and runs that never came."""
         self.origins.tick(now)
         self.runs.forget(now)
 

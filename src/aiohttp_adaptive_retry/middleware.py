@@ -179,10 +179,7 @@ class AdaptiveRetryMiddleware:
         while True:
             await self._wait(call, request)
             try:
-                if self._attempt_timeout is None:
-                    response = await handler(request)
-                else:
-                    response = await self._bounded(request, handler)
+                response = await self._bounded(request, handler)
             except BaseException as error:
                 if not self._books.failed(call, request, handler, error):
                     raise
@@ -198,10 +195,6 @@ class AdaptiveRetryMiddleware:
     async def _wait(self, call: Call, request: ClientRequest) -> None:
         """Pause before a retry. The call holds no connection, response or exception meanwhile."""
         try:
-            try:
-                self._telemetry.retry_delay(call.origin.label, call.delay)
-            except Exception as error:
-                self._fault(error)
             try:
                 await self._sleep(call.delay)
             except Exception as error:
@@ -223,6 +216,8 @@ class AdaptiveRetryMiddleware:
         try:
             rearm(request)
             call.origin.tally.retries += 1
+            # Here and not before the wait, so that there is one delay for each retry sent.
+            self._telemetry.retry_delay(call.origin.label, call.delay)
             span = trace.get_current_span()
             if span.is_recording():
                 span.set_attribute("http.request.resend_count", call.retries)
@@ -237,7 +232,7 @@ class AdaptiveRetryMiddleware:
             raise
 
     async def _bounded(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """One attempt, until its response head, within `attempt_timeout`."""
+        """One attempt, until its response head, within `attempt_timeout` if there is one."""
         scope = asyncio.timeout(self._attempt_timeout)
         try:
             async with scope:

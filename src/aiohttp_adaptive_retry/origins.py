@@ -70,16 +70,15 @@ class Origins:
 
     __slots__ = (
         "_clock",
-        "_countdown",
         "_random",
         "_sweep_at",
-        "table",
         "config",
         "due",
         "guard",
         "ledger",
         "newest",
         "operations",
+        "table",
     )
 
     def __init__(
@@ -140,7 +139,7 @@ class Origins:
     def dissolve(self) -> None:
         """Count all that is left as evicted: the middleware is gone, and so are its windows."""
         for origin in self.listed():
-            self._evict(origin, "owner")
+            self._remove(origin)
 
     def tick(self, now: float) -> None:
         """Sample memory, sweep if a sweep is due, and say when to come again."""
@@ -221,6 +220,12 @@ class Origins:
                 self._evict(origin, "memory")
 
     def _evict(self, origin: Origin, reason: str) -> None:
+        """Let an origin go while its middleware lives on."""
+        self.ledger.origins_evicted[reason] += 1
+        self._remove(origin)
+
+    def _remove(self, origin: Origin) -> None:
+        """Take an origin out of the table; what its window held counts as evicted."""
         window = origin.strategy.window
         evicted = self.ledger.evicted
         # Into the totals before it leaves the table: who sums both may then count it twice for a
@@ -229,8 +234,6 @@ class Origins:
         evicted["expired"] += window.evicted_expired
         evicted["memory"] += window.evicted_memory
         evicted["origin"] += len(window)
-        if reason in self.ledger.origins_evicted:
-            self.ledger.origins_evicted[reason] += 1
         del self.table[origin.key]
         if self.newest is origin:
             self.newest = None
