@@ -64,6 +64,7 @@ class Response:
 
     content = _Content()
     content_length = 0
+    connection = None
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.status = status

@@ -26,7 +26,7 @@ WHOLE = {
 }
 WHOLE_FROM_ZERO = {"max_labelled_origins"}
 POSITIVE = {"memory_threshold_mb", "attempt_timeout", "backoff_base", "backoff_cap"}
-FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "budget_initial"}
+FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "hold_cap", "budget_initial"}
 FROM_ONE = {"budget_capacity"}
 SHARES = {"budget_deposit", "budget_floor"}
 SPANS = {"window_duration", "cleanup_interval"}

@@ -13,9 +13,10 @@ PACKAGE = Path(aiohttp_adaptive_retry.__file__).parent
 
 # Each module, and what of this package it may import. Lower ones first.
 LAYERS = [
-    {"config", "errors", "faults", "snapshot"},
-    {"window", "budget", "backoff", "memory", "ledger", "health", "recent"},
-    {"strategy", "attempt"},
+    {"config", "errors", "faults", "health"},
+    {"window", "budget", "backoff", "memory", "ledger", "recent", "snapshot"},
+    {"deciding", "attempt"},
+    {"strategy"},
     {"origins"},
     {"readings"},
     {"telemetry"},
@@ -25,7 +26,7 @@ LAYERS = [
 ]
 # The deciding core knows none of these.
 FOREIGN = {"aiohttp", "asyncio", "opentelemetry"}
-CORE = {"config", "window", "budget", "backoff", "health", "strategy"}
+CORE = {"config", "window", "budget", "backoff", "health", "deciding", "strategy"}
 
 
 def imports(module: str) -> tuple[set[str], set[str]]:

@@ -126,7 +126,7 @@ def test_one_place_is_enough() -> None:
     first.in_flight += 1
     table.use("http://b/")
     assert len(table.origins) == 1
-    first.strategy.succeeded(table.clock.now)
+    first.strategy.succeeded(table.clock.now, 0.1)
     first.in_flight -= 1
     evicted = table.origins.ledger.evicted
     recorded = sum(len(origin.strategy.window) for origin in table.origins.listed())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry.strategy import REASONS
+from aiohttp_adaptive_retry.deciding import REASONS
 
 from .test_telemetry import TABLE
 

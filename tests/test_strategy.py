@@ -15,7 +15,7 @@ import pytest
 
 from aiohttp_adaptive_retry import AdaptiveStrategy, AttemptRecord
 from aiohttp_adaptive_retry import memory as memory_module
-from aiohttp_adaptive_retry.strategy import REASONS
+from aiohttp_adaptive_retry.deciding import REASONS, Decision, Evidence, Trial
 
 from .fakes import Clock
 
@@ -258,7 +258,7 @@ async def test_under_a_containers_pressure_nothing_is_retried() -> None:
     """A waiting call holds its request; near the limit that is what kills."""
     strategy = make()
     strategy._guard.container_pressure = True
-    decision = strategy.failed(0.0, 1, retry=1)
+    decision = strategy.failed(0.0, 1, Trial(), Evidence())
     assert decision.reason == "memory_pressure"
     assert strategy.budget.tokens == strategy.config.budget_initial
 
@@ -267,16 +267,23 @@ def test_decisions_about_time() -> None:
     """A wait that can't end before the deadline, or is longer than permitted, is not begun."""
     strategy = make(retry_after_cap=10.0)
     tokens = strategy.budget.tokens
-    assert strategy.failed(0.0, 1, retry=1, retry_after=11.0).reason == "retry_after"
-    assert strategy.failed(0.0, 1, retry=1, retry_after=5.0, remaining=5.0).reason == "deadline"
-    # Both too long and too late: that it is too late is what the caller can do something about.
-    assert strategy.failed(0.0, 1, retry=1, retry_after=3600.0, remaining=9.0).reason == "deadline"
-    assert strategy.failed(0.0, 1, retry=1, remaining=0.05).reason == "deadline"
-    assert strategy.budget.tokens == tokens
-    granted = strategy.failed(0.0, 1, retry=1, retry_after=9.9, remaining=20.0)
+
+    def failed(retry_after: float | None = None, remaining: float | None = None) -> Decision:
+        evidence = Evidence(retry_after=retry_after)
+        return strategy.failed(0.0, 1, Trial(), evidence, remaining=remaining)
+
+    granted = failed(9.9, 20.0)
     assert granted.reason is None
     assert 9.9 <= granted.delay <= 10.0
     assert strategy.budget.tokens == tokens - 1
+    assert failed(11.0).reason == "retry_after"
+    # Both too long and too late: that it is too late is what the caller can do something about.
+    assert failed(3600.0, 9.0).reason == "deadline"
+    assert failed(5.0, 5.0).reason == "deadline"
+    assert strategy.budget.tokens == tokens - 1
+    fresh = make()
+    assert fresh.failed(0.0, 1, Trial(), Evidence(), remaining=0.05).reason == "deadline"
+    assert fresh.budget.tokens == tokens
 
 
 def test_reasons_are_few_and_spelt_as_labels() -> None:
@@ -289,7 +296,7 @@ def test_repr_says_what_it_holds() -> None:
     """The repr is short and has the window and the budget in it."""
     strategy = make(window_size=10)
     strategy.record_success()
-    assert repr(strategy) == "<AdaptiveStrategy attempts=1/10 budget=4.1/10>"
+    assert repr(strategy) == "<AdaptiveStrategy attempts=1/10 budget=4.1/20>"
 
 
 def test_its_config_is_the_effective_one() -> None:

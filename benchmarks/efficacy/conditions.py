@@ -19,6 +19,8 @@ from typing import Literal
 
 from .world import Arrival, Outage, RateLimit, Steps, World
 
+# An outage is as long in every condition; what differs is who sees it. s
+_OUTAGE = 12.0
 _TRANSIENT = ("503", "502", "ServerDisconnected", "500")
 
 
@@ -42,6 +44,7 @@ class _Plan:
     queue: int | None = None
     error: float = 0.0
     hopeless: float = 0.0
+    only: str = ""  # the one error that servers give, instead of a mix
     even: bool = False  # all clients equally busy
     changes: list[tuple[float, float]] = field(default_factory=list)  # of the total rate, factor
     speed: list[tuple[float, float]] = field(default_factory=list)
@@ -86,6 +89,8 @@ class _Plan:
         rate = Steps(self.total, [(time, self.total * factor) for time, factor in self.changes])
         weights = [1.0 if self.even else rng.lognormvariate(0.0, 0.5) for _ in range(self.clients)]
         shares = [rng.uniform(0.5, 1.5) for _ in _TRANSIENT]
+        if self.only:
+            shares = [float(name == self.only) for name in _TRANSIENT]
         cumulative = [sum(shares[: i + 1]) / sum(shares) for i in range(len(shares))]
         errors = []
         for server in range(self.servers):
@@ -145,7 +150,7 @@ def _errors(chance: float) -> Callable[[_Plan], None]:
 
 def _outage(mode: Literal["refused", "silent"]) -> Callable[[_Plan], None]:
     def apply(plan: _Plan) -> None:
-        start, end = plan.fault(16.0, 12.0)
+        start, end = plan.fault(16.0, _OUTAGE)
         plan.error = plan.vary(0.002)
         plan.down(start, end, mode)
 
@@ -169,6 +174,8 @@ def _one_bad(plan: _Plan) -> None:
     start, end = plan.fault(12.0, 30.0)
     plan.error = plan.vary(0.002)
     bad = plan.rng.randrange(5)
+    # What a balancer says for a server that it can't use looks like shedding, but is not.
+    plan.only = plan.rng.choice(("", "503", "502"))
     if plan.rng.random() < 0.3:
         plan.down(start, end, "refused", bad)
     else:
@@ -229,7 +236,7 @@ def _sparse(plan: _Plan) -> None:
     plan.error = plan.vary(0.015)
     start, end = plan.fault(40.0, 4.0)
     plan.down(start, end, "refused")
-    start, end = plan.fault(120.0, 30.0)
+    start, end = plan.fault(120.0, _OUTAGE)
     plan.down(start, end, plan.rng.choice(("refused", "silent")))
 
 
@@ -237,7 +244,7 @@ def _cold(plan: _Plan) -> None:
     """All clients are new, and meet an outage from their first request on."""
     plan.clients = plan.whole(300)
     plan.even = True
-    end = plan.vary(12.0)
+    end = plan.vary(_OUTAGE)
     plan.faults.append((0.0, end))
     plan.down(0.0, end, plan.rng.choice(("refused", "refused", "silent")))
     plan.horizon = 45.0
@@ -273,12 +280,12 @@ def _shedding(plan: _Plan) -> None:
 
 
 def _quiet(plan: _Plan) -> None:
-    """An outage of half a minute, seen by a few clients of one request in two seconds each."""
+    """The same outage, seen by a few clients of one request in two seconds each."""
     plan.clients = plan.whole(40)
     plan.total = plan.clients / plan.vary(2.0)
     plan.load = plan.vary(0.1)
     plan.horizon = 150.0
-    start, end = plan.fault(50.0, 30.0)
+    start, end = plan.fault(50.0, _OUTAGE)
     plan.error = plan.vary(0.005)
     plan.down(start, end, plan.rng.choice(("refused", "silent")))
 

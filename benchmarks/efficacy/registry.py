@@ -10,8 +10,7 @@ from .anchors_botocore import BotocoreAdaptive, BotocoreStandard
 from .anchors_breakers import PollyStandard, Resilience4j
 from .anchors_budgets import EnvoyBudget, FinagleBudget, GrpcThrottle, SreThrottle
 from .anchors_loops import AiohttpRetry, FixedThree, Loop, Stamina, Tenacity
-from .candidate import Candidate, CandidateAdmitting
-from .ours import Ours
+from .ours import Ours, OursAdmitting
 from .policy import PolicyFactory
 
 NONE = "none"
@@ -36,7 +35,6 @@ POLICIES: dict[str, PolicyFactory] = {
     "resilience4j": Resilience4j,
     "polly": PollyStandard,
     "ours": Ours,
-    "candidate": Candidate,
-    "candidate_admit": CandidateAdmitting,
+    "ours_admit": OursAdmitting,
 }
 """Makes each policy for one client."""

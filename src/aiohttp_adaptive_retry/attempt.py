@@ -22,8 +22,12 @@ __all__ = (
     "REDIRECTS",
     "Runs",
     "UploadWatch",
+    "arrive",
     "classify",
     "discard",
+    "is_absence",
+    "is_timeout",
+    "is_whole",
     "may_be_sent_again",
     "rearm",
     "total_timeout",
@@ -67,6 +71,16 @@ def classify(error: BaseException, retry_statuses: frozenset[int]) -> Outcome:
         # In a handler this is an answer that can't be parsed: damage, as on any connection.
         return "transient"
     return "ignored"
+
+
+def is_absence(error: BaseException) -> bool:
+    """Whether nobody answered: refused, unreachable, unknown to DNS, or timed out."""
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server, or the way to it, took too long: what a flooded one does too."""
+    return isinstance(error, aiohttp.ServerTimeoutError)
 
 
 # Sending again.
@@ -167,6 +181,35 @@ def _one_shot(body: payload.Payload) -> bool:
 _DRAIN_BYTES: Final = 64 * 1024
 #: Seconds given to it. A body that is not there by now is not worth a connection's wait.
 _DRAIN_SECONDS: Final = 0.05
+
+
+#: The largest answer that a held call keeps, bytes: an error page.
+_KEPT_BYTES: Final = 16 * 1024
+
+
+def is_whole(response: ClientResponse) -> bool:
+    """Whether an answer can be kept through a hold and read later: it is all here and small.
+
+    Such an answer holds no connection: aiohttp gave it back when the body's end came.
+    """
+    content = response.content
+    if response.connection is not None or not content.is_eof():
+        return False
+    length = response.content_length
+    return length <= _KEPT_BYTES if length is not None else content.total_bytes <= _KEPT_BYTES
+
+
+async def arrive(response: ClientResponse) -> None:
+    """Give a small body that is still under way 50 ms to come, without reading it."""
+    length = response.content_length
+    if length is not None and length > _KEPT_BYTES:
+        return
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await response.content.wait_eof()
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        # As in `_drain`: the call's own deadline cuts the wait that follows.
+        pass
 
 
 async def discard(response: ClientResponse) -> None:

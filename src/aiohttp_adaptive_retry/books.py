@@ -16,39 +16,75 @@ from .attempt import (
     Runs,
     UploadWatch,
     classify,
+    is_absence,
+    is_timeout,
+    is_whole,
     may_be_sent_again,
     total_timeout,
     unwatched_body,
 )
 from .backoff import parse_retry_after
 from .config import AdaptiveConfig
+from .deciding import Evidence, Reason, Trial
 from .errors import error_name
 from .faults import Faults, SafeClock
 from .ledger import Outcome
 from .origins import Origin, Origins
-from .strategy import Reason
 
 __all__ = ("Books", "Call")
 
+_LIMITED = 429
+# What a flooded server answers, and the gateway before one.
+_OVERLOADED = frozenset({503, 504})
 
-class Call:
-    """One call that has failed at least once. Lives as long as the call."""
 
-    __slots__ = ("deadline", "delay", "ended", "origin", "reserved", "retries", "started", "upload")
+class Call(Trial):
+    """One call that has failed or been held at least once. Lives as long as the call."""
 
-    def __init__(self, origin: Origin, started: float, upload: UploadWatch | None) -> None:
+    __slots__ = (
+        "deadline",
+        "delay",
+        "ended",
+        "hold",
+        "origin",
+        "refusal",
+        "retries",
+        "sent",
+        "started",
+        "upload",
+        "waited",
+    )
+
+    def __init__(
+        self, origin: Origin, started: float, sent: float, upload: UploadWatch | None
+    ) -> None:
+        super().__init__()
         self.origin = origin
+        #: When the call began, and when its newest attempt was sent, by our clock.
         self.started = started
+        self.sent = sent
         self.upload = upload
         #: When the call must have ended, by our clock; None for never. Known from `_judged` on.
         self.deadline: float | None = None
         #: Retries sent.
         self.retries = 0
-        #: Seconds to wait before the next.
+        #: Seconds to wait before the next, or, with `hold`, before asking again.
         self.delay = 0.0
-        #: Whether a token of the budget is held for a retry that has not been judged yet.
-        self.reserved = False
+        self.hold = False
+        #: Seconds waited since the newest attempt failed.
+        self.waited = 0.0
+        #: Why the first attempt was not sent, if it was refused.
+        self.refusal: Reason | None = None
         self.ended = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next attempt may be sent at once."""
+        return not self.hold and not self.delay
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until the deadline, None without one."""
+        return None if self.deadline is None else self.deadline - now
 
 
 class Books:
@@ -92,10 +128,32 @@ class Books:
             self._fault(error)
             return None, None
 
+    def admit(self, call: Call, request: ClientRequest, handler: ClientHandlerType) -> bool:
+        """Before the first attempt, with admission: True to send it; else wait `call.delay` and
+        ask again, or, if `call.refusal` says so, don't send it at all."""
+        try:
+            now = self._now()
+            strategy = call.origin.strategy
+            if not call.holding:
+                self._set_deadline(call, request, handler)
+                decision = strategy.admit(now, call, call.remaining(now))
+            else:
+                decision = strategy.woken(now, call, call.remaining(now))
+            if decision.reason is not None:
+                call.refusal = decision.reason
+                self._suppress(call, decision.reason)
+                self.end(call, "refused")
+                return False
+            call.delay, call.hold = decision.delay, decision.hold
+            return not decision.hold
+        except Exception as fault:
+            self._fault(fault)
+            return True
+
     def failed(
         self, call: Call, request: ClientRequest, handler: ClientHandlerType, error: BaseException
     ) -> bool:
-        """After an attempt that raised: True to retry after `call.delay`, False to let it raise."""
+        """After an attempt that raised: True to wait `call.delay`, False to let it raise."""
         try:
             kind = classify(error, self.retry_statuses)
             if kind == "ignored" or not isinstance(error, Exception):
@@ -106,6 +164,8 @@ class Books:
                 request,
                 handler,
                 _error_type(error),
+                Evidence(absent=is_absence(error), overload=is_timeout(error)),
+                patient=True,
                 permanent=kind == "permanent",
                 error=error,
             ):
@@ -122,21 +182,55 @@ class Books:
         handler: ClientHandlerType,
         response: ClientResponse,
     ) -> bool:
-        """After an answer that counts as a failure: True to retry, False to hand it back."""
+        """After an answer that counts as a failure: True to wait, False to hand it back.
+
+        With `call.hold` the answer must be kept: it may be handed back after the wait.
+        """
         try:
             headers = response.headers
+            retry_after = parse_retry_after(headers.get(hdrs.RETRY_AFTER), headers.get(hdrs.DATE))
             return self._judged(
                 call,
                 request,
                 handler,
                 str(response.status),
-                retry_after=parse_retry_after(
-                    headers.get(hdrs.RETRY_AFTER), headers.get(hdrs.DATE)
+                Evidence(
+                    overload=response.status in _OVERLOADED,
+                    limited=response.status == _LIMITED or retry_after is not None,
+                    retry_after=retry_after,
                 ),
+                patient=is_whole(response),
             )
         except Exception as fault:
             self._faulty(call, fault)
             return False
+
+    def worth_keeping(self, call: Call, response: ClientResponse) -> bool:
+        """Whether a failed answer may have to be kept through a hold, and is not all here yet."""
+        health = call.origin.strategy.health
+        troubled = health.streak or health.congested or hdrs.RETRY_AFTER in response.headers
+        return bool(troubled) and not is_whole(response)
+
+    def woken(
+        self,
+        call: Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        last: BaseException | ClientResponse,
+    ) -> bool:
+        """After a wait with `call.hold`: True to go on as `call` says, False to end with `last`."""
+        try:
+            now = self._now()
+            decision = call.origin.strategy.woken(now, call, call.remaining(now))
+            if decision.reason is None:
+                call.delay, call.hold = decision.delay, decision.hold
+                return True
+            self._give_up(call, decision.reason)
+            if isinstance(last, BaseException):
+                self.runs.failed(request, handler, last, now)
+        except Exception as fault:
+            self._faulty(call, fault)
+        return False
 
     def _faulty(self, call: Call, fault: Exception) -> None:
         """Deciding failed: the call ends as it would without us, and is counted all the same."""
@@ -149,38 +243,49 @@ class Books:
         request: ClientRequest,
         handler: ClientHandlerType,
         error_type: str,
+        evidence: Evidence,
         *,
+        patient: bool,
         permanent: bool = False,
-        retry_after: float | None = None,
         error: Exception | None = None,
     ) -> bool:
         """Record a failed attempt, ask the strategy, and end the call if it says no."""
         now = self._now()
         origin = call.origin
         if not call.retries:
-            total = total_timeout(request, handler)
-            call.deadline = None if total is None else call.started + total
-        # The retry that just failed has cost its token.
-        call.reserved = False
+            self._set_deadline(call, request, handler)
         code = self._ledger.catalogue.code(error_type)
         self._ledger.count_failure(origin.tally, code)
         decision = origin.strategy.failed(
             now,
             code,
-            retry=call.retries + 1,
+            call,
+            evidence,
             obstacle=self._obstacle(call, request, permanent),
-            retry_after=retry_after,
-            remaining=None if call.deadline is None else call.deadline - now,
+            remaining=call.remaining(now),
+            patient=patient,
             error=error,
         )
         if decision.reason is None:
-            call.delay = decision.delay
-            call.reserved = True
+            call.delay, call.hold = decision.delay, decision.hold
+            call.waited = 0.0
             return True
-        suppressed = origin.tally.suppressed
-        suppressed[decision.reason] = suppressed.get(decision.reason, 0) + 1
-        self.end(call, "failed_after_retry" if call.retries else "failed_without_retry")
+        self._give_up(call, decision.reason)
         return False
+
+    def _give_up(self, call: Call, reason: Reason) -> None:
+        self._suppress(call, reason)
+        self.end(call, "failed_after_retry" if call.retries else "failed_without_retry")
+
+    @staticmethod
+    def _suppress(call: Call, reason: Reason) -> None:
+        suppressed = call.origin.tally.suppressed
+        suppressed[reason] = suppressed.get(reason, 0) + 1
+
+    @staticmethod
+    def _set_deadline(call: Call, request: ClientRequest, handler: ClientHandlerType) -> None:
+        total = total_timeout(request, handler)
+        call.deadline = None if total is None else call.started + total
 
     def _obstacle(self, call: Call, request: ClientRequest, permanent: bool) -> Reason | None:
         if not may_be_sent_again(request, self._retry_methods):
@@ -206,7 +311,7 @@ class Books:
         """After a retry that succeeded."""
         try:
             now = self._now()
-            call.origin.strategy.succeeded(now)
+            call.origin.strategy.succeeded(now, now - call.sent, call)
             if response.status in REDIRECTS:
                 self.runs.redirected(request, handler, call.started, now)
         except Exception as error:
@@ -222,8 +327,7 @@ class Books:
             origin = call.origin
             origin.in_flight -= 1
             origin.tally.count(outcome)
-            if call.reserved:
-                origin.strategy.refund()
+            origin.strategy.abandoned(call)
             now = self._now()
             origins = self.origins
             origins.operations -= 1

@@ -19,9 +19,9 @@ _LONGEST_CATCH_UP = 3600.0
 class RetryBudget:
     """Tokens for one origin, between 0 and the capacity; one retry reserves one token.
 
-    `balance = min(capacity, initial + deposit * successes + floor * seconds - wasted retries)`,
-    held at the capacity at every step. Everything is O(1); the loop's thread only, but `tokens`
-    and `capacity` may be read from any.
+    `balance = min(capacity, initial + deposit * successes + floor * seconds + mended retries -
+    wasted retries)`, held at the capacity at every step. Everything is O(1); the loop's thread
+    only, but `tokens` and `capacity` may be read from any.
 
     >>> budget = RetryBudget(AdaptiveConfig(budget_initial=1), now=0.0)
     >>> budget.try_withdraw(0.0), budget.try_withdraw(0.0)
@@ -44,6 +44,14 @@ class RetryBudget:
         """Earn the share that one success earns."""
         if self.tokens < self.capacity:
             self.tokens = min(self.capacity, self.tokens + self.earned)
+
+    def reward(self) -> None:
+        """Earn a whole token: a retry mended, or an outage is over.
+
+        So retries may waste as much as they mend, beside what successes earn, and calls that were
+        held through an outage do not run out of tokens at its end.
+        """
+        self.tokens = min(self.capacity, self.tokens + 1.0)
 
     def refund(self) -> None:
         """Give back one reserved token: its retry succeeded, or was never sent."""

@@ -71,10 +71,14 @@ class AdaptiveConfig:
             fourth wait reaches past a restart of 2 s.
         retry_after_cap: longest Retry-After that is waited for, in seconds. What asks for more is
             handed back to the caller at once.
+        hold_cap: seconds for which one call may be held in all while its origin is down, congested
+            or limiting, 0 or more; 0 holds nothing. Twelve: about as long as callers wait. Held
+            calls cost the origin nothing; a failed call gets its retry when others' calls show
+            that the origin is back.
 
     Budget, for one origin:
-        budget_capacity: most retries that can be saved up, 1 or more. Ten: an outage costs ten
-            wasted retries, whatever the traffic.
+        budget_capacity: most retries that can be saved up, 1 or more. Twenty: what trouble of a
+            new kind may waste before anything is learnt of it, whatever the traffic.
         budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. Four: one
             call with all its attempts, or two calls with two.
         budget_deposit: retries earned by a success, 0 to 1. At 0.1 wasted retries can't exceed a
@@ -117,7 +121,8 @@ class AdaptiveConfig:
     backoff_base: float = 0.2
     backoff_cap: float = 5.0
     retry_after_cap: float = 30.0
-    budget_capacity: float = 10.0
+    hold_cap: float = 12.0
+    budget_capacity: float = 20.0
     budget_initial: float = 4.0
     budget_deposit: float = 0.1
     budget_floor: float = 1 / 30
@@ -148,6 +153,7 @@ class AdaptiveConfig:
                 f"backoff_cap must be >= backoff_base ({self.backoff_base}), got {self.backoff_cap}"
             )
         _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
+        _number("hold_cap", self.hold_cap, least=0.0, most=_MOST_SECONDS)
         _number("budget_capacity", self.budget_capacity, least=1.0)
         _number("budget_initial", self.budget_initial, least=0.0)
         if self.budget_initial > self.budget_capacity:
@@ -185,6 +191,7 @@ class ConfigOverrides(TypedDict, total=False):
     backoff_base: float
     backoff_cap: float
     retry_after_cap: float
+    hold_cap: float
     budget_capacity: float
     budget_initial: float
     budget_deposit: float

@@ -30,10 +30,19 @@ OTHER_NAME: Final = "_OTHER"
 
 
 class OriginUnavailable(aiohttp.ClientError):
-    """A first attempt was not sent, since its origin is down; only with `admission=True`.
+    """A first attempt was not sent, since its origin would not have served it; only with
+    `admission=True`.
 
     A `ClientError`, but none of those that make aiohttp run the middlewares a second time.
+
+    Args:
+        reason: `origin_down`, `congested`, `limited` or, where the call's deadline would have come
+            before it could be sent, `deadline`.
     """
+
+    def __init__(self, reason: str = "origin_down") -> None:
+        super().__init__(f"not sent: {reason}")
+        self.reason = reason
 
 
 class ErrorCatalogue:

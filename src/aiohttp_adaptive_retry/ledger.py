@@ -94,6 +94,7 @@ class Tally:
         "retries",
         "retry_success",
         "suppressed",
+        "unsent",
     )
 
     def __init__(self, label: Label) -> None:
@@ -105,6 +106,8 @@ class Tally:
         self.refused = 0
         self.ignored = 0
         self.retries = 0
+        # Calls that ended, ignored, while admission still held their first attempt.
+        self.unsent = 0
         # By code in the middleware's catalogue, and by reason: both bounded.
         self.failures: dict[int, int] = {}
         self.suppressed: dict[str, int] = {}
@@ -115,13 +118,14 @@ class Tally:
 
     @property
     def originals(self) -> int:
-        """First attempts sent: each call that was not refused has sent exactly one."""
+        """First attempts sent: each call that was not held back or refused has sent one."""
         return (
             self.first_success
             + self.retry_success
             + self.failed_without_retry
             + self.failed_after_retry
             + self.ignored
+            - self.unsent
         )
 
 

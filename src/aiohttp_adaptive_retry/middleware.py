@@ -12,16 +12,17 @@ import logging
 import random as _random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 
-from .attempt import BODILESS, REDIRECTS, discard, rearm, watch_upload
+from .attempt import BODILESS, REDIRECTS, arrive, discard, rearm, watch_upload
 from .books import Books, Call
 from .config import AdaptiveConfig
+from .errors import OriginUnavailable
 from .faults import Faults, SafeClock
 from .readings import take_snapshot
 from .snapshot import Snapshot
@@ -75,6 +76,7 @@ class AdaptiveRetryMiddleware:
         self._sleep = checked_callable("sleep", sleep)
         checked_callable("random", random)
         self._attempt_timeout = config.attempt_timeout
+        self._admission = config.admission
         self._fault = Faults()
         self._safe_clock = SafeClock(clock, self._fault)
         self._books = books = Books(config, self._safe_clock, random, self._fault)
@@ -129,15 +131,24 @@ class AdaptiveRetryMiddleware:
         except Exception as error:
             self._fault(error)
             return await handler(request)
+        call: Call | None = None
+        if self._admission:
+            call = Call(origin, started if began is None else began, started, upload)
+            await self._admitted(call, request, handler)
+            began, started = call.started, call.sent
+        last: BaseException | ClientResponse | None = None
         try:
             if self._attempt_timeout is None:
                 response = await handler(request)
             else:
                 response = await self._bounded(request, handler)
         except BaseException as error:
-            call = Call(origin, started if began is None else began, upload)
+            if call is None:
+                call = Call(origin, started if began is None else began, started, upload)
             if not self._books.failed(call, request, handler, error):
                 raise
+            if call.hold:
+                last = error
         else:
             status = response.status
             if status not in self._retry_statuses:
@@ -151,9 +162,12 @@ class AdaptiveRetryMiddleware:
                     # AdaptiveStrategy.succeeded in line: a call would cost as much as its work.
                     strategy = origin.strategy
                     strategy.window.succeed(now)
-                    budget = strategy.budget
-                    if budget.tokens < budget.capacity:
-                        budget.deposit()
+                    if now < strategy.health.calm_until:
+                        budget = strategy.budget
+                        if budget.tokens < budget.capacity:
+                            budget.deposit()
+                    else:
+                        strategy.look(now, now - started, call)
                     if 300 < status < 400 and status in REDIRECTS:
                         began = started if began is None else began
                         self._books.runs.redirected(request, handler, began, now)
@@ -163,73 +177,154 @@ class AdaptiveRetryMiddleware:
                 except Exception as error:
                     self._fault(error)
                 return response
-            call = Call(origin, started if began is None else began, upload)
-            if not self._books.answered(call, request, handler, response):
+            if call is None:
+                call = Call(origin, started if began is None else began, started, upload)
+            if not await self._granted(call, request, handler, response):
                 return response
-            await self._let_go(call, response)
+            if call.hold:
+                last = response
             del response
-        return await self._again(call, request, handler)
+        try:
+            return await self._again(call, request, handler, last)
+        finally:
+            # Its traceback holds this frame; a frame that lets go of it closes no cycle.
+            last = None
 
-    # The slow path: something failed, and a retry was granted.
+    # The slow path: something failed, and a retry, or a hold, was granted.
 
     async def _again(
-        self, call: Call, request: ClientRequest, handler: ClientHandlerType
+        self,
+        call: Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        last: BaseException | ClientResponse | None,
     ) -> ClientResponse:
-        """Wait and send, until an attempt succeeds or no more is granted."""
-        while True:
-            await self._wait(call, request)
-            try:
-                response = await self._bounded(request, handler)
-            except BaseException as error:
-                if not self._books.failed(call, request, handler, error):
-                    raise
-                continue
-            if response.status not in self._retry_statuses:
-                self._books.mended(call, request, handler, response)
-                return response
-            if not self._books.answered(call, request, handler, response):
-                return response
-            await self._let_go(call, response)
-            del response
+        """Wait and send, until an attempt succeeds or no more is granted.
 
-    async def _wait(self, call: Call, request: ClientRequest) -> None:
-        """Pause before a retry. The call holds no connection, response or exception meanwhile."""
+        `last` is what a held call ends with if no retry comes of the hold.
+        """
+        try:
+            while True:
+                if not await self._wait(call, request, handler, last):
+                    if isinstance(last, BaseException):
+                        raise last
+                    return cast(ClientResponse, last)
+                if last is not None and not isinstance(last, BaseException):
+                    last.release()
+                last = None
+                self._sending(call, request)
+                try:
+                    response = await self._bounded(request, handler)
+                except BaseException as error:
+                    if not self._books.failed(call, request, handler, error):
+                        raise
+                    if call.hold:
+                        last = error
+                    continue
+                if response.status not in self._retry_statuses:
+                    self._books.mended(call, request, handler, response)
+                    return response
+                if not await self._granted(call, request, handler, response):
+                    return response
+                if call.hold:
+                    last = response
+                del response
+        finally:
+            last = None
+
+    async def _granted(
+        self,
+        call: Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        response: ClientResponse,
+    ) -> bool:
+        """Ask about an answer that counts as a failure; let go of it, unless it must be kept."""
+        try:
+            if self._books.worth_keeping(call, response):
+                await arrive(response)
+            if not self._books.answered(call, request, handler, response):
+                return False
+            if not call.hold:
+                await discard(response)
+        except BaseException:
+            self._books.end(call, "ignored")
+            raise
+        return True
+
+    async def _wait(
+        self,
+        call: Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        last: BaseException | ClientResponse | None,
+    ) -> bool:
+        """Pause before a retry, as often as it takes; False if the call ends without one.
+
+        The call holds no connection meanwhile, and what it failed with only during a hold.
+        """
+        while True:
+            await self._pause(call, request)
+            if not call.hold:
+                break
+            if last is None or not self._books.woken(call, request, handler, last):
+                return False
+            if call.ready:
+                break
+        try:
+            # A cancelled upload has to be out of the body before the next one starts.
+            await request.close()
+        except Exception:
+            # How the last upload ended is part of an attempt that has been judged already.
+            _log.debug("upload of a failed attempt ended with an error")
+        except BaseException:
+            self._books.end(call, "ignored")
+            raise
+        return True
+
+    async def _pause(self, call: Call, request: ClientRequest) -> None:
         try:
             try:
                 await self._sleep(call.delay)
             except Exception as error:
                 self._fault(error)
                 await asyncio.sleep(call.delay)
-            try:
-                # A cancelled upload has to be out of the body before the next one starts.
-                await request.close()
-            except Exception:
-                # How the last upload ended is part of an attempt that has been judged already.
-                _log.debug("upload of a failed attempt ended with an error")
             if request.session.closed:
                 # Closed while we waited; aiohttp says the same of a request made now.
                 raise RuntimeError("Session is closed")
         except BaseException:
             self._books.end(call, "ignored")
             raise
+        call.waited += call.delay
+
+    async def _admitted(
+        self, call: Call, request: ClientRequest, handler: ClientHandlerType
+    ) -> None:
+        """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
+        while not self._books.admit(call, request, handler):
+            if call.refusal is not None:
+                raise OriginUnavailable(call.refusal)
+            try:
+                await self._pause(call, request)
+            except BaseException:
+                call.origin.tally.unsent += 1
+                raise
+            call.sent = self._safe_clock()
+
+    def _sending(self, call: Call, request: ClientRequest) -> None:
+        """Count a retry that is sent now."""
         call.retries += 1
         try:
+            call.sent = self._safe_clock()
             rearm(request)
             call.origin.tally.retries += 1
             # Here and not before the wait, so that there is one delay for each retry sent.
-            self._telemetry.retry_delay(call.origin.label, call.delay)
+            self._telemetry.retry_delay(call.origin.label, call.waited)
             span = trace.get_current_span()
             if span.is_recording():
                 span.set_attribute("http.request.resend_count", call.retries)
         except Exception as error:
             self._fault(error)
-
-    async def _let_go(self, call: Call, response: ClientResponse) -> None:
-        try:
-            await discard(response)
-        except BaseException:
-            self._books.end(call, "ignored")
-            raise
 
     async def _bounded(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """One attempt, until its response head, within `attempt_timeout` if there is one."""

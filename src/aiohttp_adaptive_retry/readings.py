@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+from .health import STATES
 from .ledger import OUTCOMES, Label, Ledger
 from .origins import Origin, Origins
 from .snapshot import Counts, MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
@@ -26,6 +27,7 @@ __all__ = (
     "origins_evicted",
     "requests",
     "single",
+    "states",
     "summed",
     "suppressed",
     "take_snapshot",
@@ -73,6 +75,18 @@ def suppressed(origins: Origins) -> Sums:
             for reason, count in tuple(tally.suppressed.items())
         }
     )
+
+
+def states(origins: Origins) -> Sums:
+    """How many of a label's origins are in each state; zeros are told too, so that a series ends
+    in a zero and not in a gap."""
+    now = origins.now()
+    sums: Sums = Counter()
+    for origin in origins.listed():
+        current = origin.strategy.health.state(now)
+        for state in STATES:
+            sums[origin.label, state] += state == current
+    return sums
 
 
 def evicted(origins: Origins) -> Sums:
@@ -168,7 +182,9 @@ def _origin_snapshot(origin: Origin, ledger: Ledger, now: float) -> OriginSnapsh
         scheme=origin.scheme,
         host=origin.host,
         port=origin.port,
+        state=strategy.health.state(now),
         in_flight=origin.in_flight,
+        held=strategy.health.held,
         window_length=window.length_at(now),
         success_rate=strategy.success_rate,
         errors=Counts(

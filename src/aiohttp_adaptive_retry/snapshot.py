@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from .health import State
+
 __all__ = ("Counts", "MemorySnapshot", "OriginSnapshot", "RequestCounts", "Snapshot")
 
 
@@ -58,12 +60,18 @@ class RequestCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSnapshot:
-    """What is known of one origin at this moment."""
+    """What is known of one origin at this moment.
+
+    `state` is healthy, congested, limited or down; `held` is how many of the calls in flight wait
+    for the origin to come back, or for a retry that it asked to come later.
+    """
 
     scheme: str
     host: str
     port: int | None
+    state: State
     in_flight: int
+    held: int
     window_length: int
     success_rate: float
     errors: Counts

@@ -1,31 +1,40 @@
 """Whether a failed attempt is worth another one: the deciding core for one origin.
 
-In short: an attempt that failed is retried if something of its kind may be retried at all, if
-attempts are left, if the wait can end before the deadline, and if the origin's budget has a token
-for it. The token is reserved before the wait, comes back when the retry succeeds or is never sent,
-and is gone when the retry fails. Waits are fully jittered and grow; a server's Retry-After is
-heeded or, if it asks for too much, handed to the caller.
+In five sentences. An attempt that failed with an answer is retried after a short, growing, jittered
+wait, unless retries of its type hardly ever mend, or it speaks of overload while successes have
+become slow. A call that got no answer, like any while the origin is down, is held until another
+call's success shows that the origin is back or, where hardly anybody else calls, until a probe
+finds out. Calls that were held are let go at the pace of successes of usual latency, the most
+urgent first, and none is held for more than `hold_cap` seconds or once the trouble is older than
+40. Every retry needs a token that successes earn, that comes back if the retry mends, and that is
+lost if it does not; what a server asks for in Retry-After is waited for or handed to the caller.
+With `admission=True` first attempts too wait out what a limiter asks for, are held while the origin
+is down but for one probe at a time, and are thinned while it is congested, to where latency stays
+bearable.
 
-The core is synchronous arithmetic over plain values. It knows neither aiohttp nor asyncio nor
-OpenTelemetry; time and chance are injected, and the simulator, the tests and the middleware drive
-this same object.
+The rules are in deciding.py, what is learnt of the origin in health.py. All of it is synchronous
+arithmetic over plain values that knows neither aiohttp nor asyncio nor OpenTelemetry; time and
+chance are injected, and the simulator, the tests and the middleware drive this same object.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import random as _random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from .backoff import full_jitter, jittered_retry_after
+from .backoff import full_jitter
 from .budget import RetryBudget
 from .config import AdaptiveConfig
+from .deciding import REASONS, Deciding, Decision, Evidence, Reason, Trial
 from .errors import OK, ErrorCatalogue, error_name, error_text
 from .faults import Faults, SafeClock
+from .health import Health
 from .memory import MemoryGuard
 from .recent import AttemptRecord, RecentAttempts
 from .window import Window
@@ -37,33 +46,15 @@ if TYPE_CHECKING:
 
 __all__ = ("REASONS", "AdaptiveStrategy", "Decision", "Reason", "checked_callable")
 
-#: Why a retry was not made.
-Reason = Literal[
-    "not_idempotent",
-    "max_attempts",
-    "not_retryable",
-    "body_not_replayable",
-    "memory_pressure",
-    "retry_after",
-    "deadline",
-    "budget_exhausted",
-]
-REASONS: Final[tuple[str, ...]] = get_args(Reason)
-
 _F = TypeVar("_F")
 
 # Texts are the only thing recorded that is not a small number, so they are few.
 _MESSAGES: Final = 100
+# Retries of should_retry that may be under way at a time; what is beyond is taken for new calls.
+_PENDING: Final = 64
 
 
-class Decision(NamedTuple):
-    """Retry after `delay` seconds if `reason` is None; else don't, for that reason."""
-
-    delay: float
-    reason: Reason | None
-
-
-class AdaptiveStrategy:
+class AdaptiveStrategy(Deciding):
     """Decides for one origin, or for anything else that can fail, from a bounded window.
 
     Args:
@@ -95,14 +86,11 @@ class AdaptiveStrategy:
         "_catalogue",
         "_clock",
         "_epoch",
-        "_guard",
         "_messages",
         "_operations",
         "_pending",
-        "_random",
+        "_seen",
         "_sweep_at",
-        "budget",
-        "config",
         "window",
     )
 
@@ -155,6 +143,9 @@ class AdaptiveStrategy:
         self._guard = guard
         now = self._clock()
         self.budget = RetryBudget(config, now)
+        self.health = Health()
+        # The window's end when `health` last heard of a success.
+        self._seen = 0
         self.window = Window(config.window_size, config.window_duration.total_seconds())
         if guard.pressure:
             self.window.restrict(self._pressure_size(), now)
@@ -164,8 +155,8 @@ class AdaptiveStrategy:
         self._epoch = time.time() - now
         self._operations = 0
         self._sweep_at = now + config.cleanup_interval.total_seconds()
-        # Retries granted by should_retry whose outcome is not known yet.
-        self._pending = 0
+        # What is known of retries granted by should_retry whose outcome is not known yet.
+        self._pending: deque[Trial] | None = None
 
     # The mission's surface.
 
@@ -201,29 +192,33 @@ class AdaptiveStrategy:
             return False
         now = self._clock()
         self._housekeeping(now)
-        if self._pending:
-            self._pending -= 1
+        trial = self._pending.popleft() if self._pending else Trial()
         out_of_attempts = attempt is not None and attempt >= self.config.max_attempts
         decision = self.failed(
             now,
             self._catalogue.code(error_name(error)),
-            retry=1 if attempt is None else max(1, attempt),
+            trial,
+            Evidence(overload=isinstance(error, TimeoutError)),
             obstacle="max_attempts" if out_of_attempts else None,
             error=error,
         )
         if decision.reason is not None:
             return False
-        self._pending += 1
+        if self._pending is None:
+            self._pending = deque(maxlen=_PENDING)
+        self._pending.append(trial)
         return True
 
-    def record_success(self) -> None:
-        """Record one attempt that succeeded; it earns its share of a retry."""
+    def record_success(self, latency: float = math.nan) -> None:
+        """Record one attempt that succeeded; it earns its share of a retry.
+
+        Args:
+            latency: seconds that it took, if known. Slow successes tell congestion, in which
+                timeouts are not retried.
+        """
         now = self._clock()
         self._housekeeping(now)
-        if self._pending:
-            self._pending -= 1
-            self.budget.refund()
-        self.succeeded(now)
+        self.succeeded(now, latency, self._pending.popleft() if self._pending else None)
 
     def delay(self, retry: int = 1) -> float:
         """Seconds to wait before the `retry`-th retry of a call: full jitter over a growing span.
@@ -235,22 +230,32 @@ class AdaptiveStrategy:
 
     # The core that the middleware drives.
 
-    def succeeded(self, now: float) -> None:
-        """Record one attempt that succeeded at `now`."""
+    def succeeded(self, now: float, latency: float, trial: Trial | None = None) -> None:
+        """Record one attempt that succeeded at `now`, `latency` seconds after it was sent.
+
+        `trial`: what is remembered of its call, if it was held or failed before.
+        """
         self.window.succeed(now)
-        budget = self.budget
-        if budget.tokens < budget.capacity:
-            budget.deposit()
+        self.look(now, latency, trial)
+
+    def look(self, now: float, latency: float, trial: Trial | None = None) -> None:
+        """Learn from a success that is in the window already.
+
+        Need not be called for a call without a trial before `health.calm_until`.
+        """
+        seen, self._seen = self._seen, self.window.end
+        self._judge_success(now, latency, trial, max(0, self._seen - seen - 1))
 
     def failed(
         self,
         now: float,
         code: int,
+        trial: Trial,
+        evidence: Evidence,
         *,
-        retry: int,
         obstacle: Reason | None = None,
-        retry_after: float | None = None,
         remaining: float | None = None,
+        patient: bool = False,
         error: Exception | None = None,
     ) -> Decision:
         """Record one attempt that failed at `now`; decide on the next.
@@ -258,47 +263,35 @@ class AdaptiveStrategy:
         Args:
             now: the clock's reading.
             code: the error's code in the catalogue.
-            retry: which retry of its call the next attempt would be, 1 or more.
-            obstacle: why there can be none whatever the budget says, if so.
-            retry_after: seconds that the server asked for.
+            trial: what is remembered of its call.
+            evidence: what the failure says beside its type.
+            obstacle: why there can be no other attempt whatever the rules say, if so.
             remaining: seconds until the call's deadline.
+            patient: whether the call can be held, and end with what it has got now if no retry
+                comes of that.
             error: for its text, where texts are recorded. Not kept.
 
-        A decision to retry has reserved a token: `refund` it if the retry succeeds or is not sent.
+        After a decision to retry or to hold, tell what came of it: `succeeded`, `failed` or, if the
+        call ends in another way, `abandoned`.
         """
         window = self.window
         window.append(now, code)
+        self._seen = window.end
         if error is not None and self.config.record_error_messages:
             text = error_text(error, self.config.max_error_message_length)
             if self._messages is None:
                 # Not before the first: an empty deque takes more than all the rest of an origin.
                 self._messages = deque(maxlen=min(self.config.window_size, _MESSAGES))
             self._messages.append((window.end - 1, text))
-        if obstacle is not None:
-            return Decision(0.0, obstacle)
-        if self._guard.container_pressure:
-            # A call that waits holds its request and body; near the limit that may be what kills.
-            return Decision(0.0, "memory_pressure")
-        config = self.config
-        if retry_after is not None:
-            if remaining is not None and retry_after >= remaining:
-                return Decision(0.0, "deadline")
-            if retry_after > config.retry_after_cap:
-                return Decision(0.0, "retry_after")
-            delay = jittered_retry_after(
-                retry_after, retry, self._random, longest=config.retry_after_cap
-            )
-        else:
-            delay = self.delay(retry)
-        if remaining is not None and delay >= remaining:
-            return Decision(0.0, "deadline")
-        if not self.budget.try_withdraw(now):
-            return Decision(0.0, "budget_exhausted")
-        return Decision(delay, None)
-
-    def refund(self) -> None:
-        """Give back a token that a decision reserved."""
-        self.budget.refund()
+        return self._judge_failure(
+            now,
+            code,
+            trial,
+            evidence,
+            obstacle=obstacle,
+            remaining=remaining,
+            patient=patient and self.config.hold_cap > 0.0,
+        )
 
     # Clean-up.
 

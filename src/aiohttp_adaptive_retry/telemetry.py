@@ -37,6 +37,7 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
 
 _PREFIX: Final = "adaptive_retry."
 _REASON: Final = "adaptive_retry.reason"
+_STATE: Final = "adaptive_retry.state"
 _OUTCOME: Final = "adaptive_retry.outcome"
 _ATTEMPT_TYPE: Final = "adaptive_retry.attempt.type"
 # Full jitter over 0.2 to 5 seconds, and Retry-After up to a minute.
@@ -224,6 +225,17 @@ _LEVELS: Final[dict[str, _Metric]] = {
         "{token}",
         "Retries that can be saved up.",
         summed(lambda origin, _: origin.strategy.budget.capacity),
+    ),
+    "origin.state": _Metric(
+        "{origin}",
+        "Origins in each state: healthy, congested, limited or down.",
+        readings.states,
+        _STATE,
+    ),
+    "calls.held": _Metric(
+        "{request}",
+        "Calls that wait for their origin to come back, or for the moment it named.",
+        summed(lambda origin, _: origin.strategy.health.held),
     ),
     "window.length": _Metric(
         "{attempt}",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
@@ -35,6 +37,22 @@ class FakeTime:
         await asyncio.sleep(0)
         if self.meanwhile is not None:
             await self.meanwhile()
+
+
+class EverywhereHere(AbstractResolver):
+    """All names are this machine's: one server, as many origins as wanted."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 def retrying(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
 from .faults import Action, FaultServer, close, redirect, reply, reset
-from .support import FakeTime, Open, Serve, books, is_idle, lavish, retrying
+from .support import EverywhereHere, FakeTime, Open, Serve, books, is_idle, lavish, retrying
 
 FAULTS = {"FIN": close(), "RST": reset(), "RST at accept": reset(at_accept=True)}
 LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -286,17 +287,21 @@ async def test_a_callers_own_loop_succeeds_as_soon_as_the_server_does(
 async def test_calls_at_the_same_time_have_their_own_attempts(
     serve: Serve, open_session: Open
 ) -> None:
-    """Two hundred calls that all lose their connections: three requests each, no more, no less."""
+    """Two hundred calls that all lose their connections: three requests each, no more, no less.
+
+    Each to an origin of its own, since so many failures of one are an outage, and held.
+    """
     server = await serve(close())
     # Shared by all calls, as a session's default is: it must not make them look alike.
     timeout = aiohttp.ClientTimeout(total=100_000)
-    session = open_session(retry := lavish(max_attempts=3), timeout=timeout, limit=50)
+    connector = aiohttp.TCPConnector(limit=50, resolver=EverywhereHere(), family=socket.AF_INET)
+    session = open_session(retry := lavish(max_attempts=3), timeout=timeout, connector=connector)
 
-    async def call() -> None:
+    async def call(number: int) -> None:
         with pytest.raises(LOST):
-            await session.get(server.url, timeout=timeout)
+            await session.get(server.url.with_host(f"h{number}.test"), timeout=timeout)
 
-    await asyncio.gather(*(call() for _ in range(200)))
+    await asyncio.gather(*(call(number) for number in range(200)))
     assert server.hits == 600
     books(retry, 600, failed_after_retry=200)
 

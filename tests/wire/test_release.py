@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import aiohttp
 import pytest
 
 from .faults import Action, close, endless, raw, reply
-from .support import FakeTime, Open, Serve, books, is_idle, lavish, retrying
+from .support import EverywhereHere, FakeTime, Open, Serve, books, is_idle, lavish, retrying
 
 HUGE = b"x" * 5_000_000
 
@@ -96,15 +97,19 @@ async def test_a_huge_error_body_is_not_read(serve: Serve, open_session: Open) -
 async def test_answers_that_never_end_leave_no_connection_behind(
     serve: Serve, open_session: Open
 ) -> None:
-    """Thirty calls at once, each with two bodies that never complete: the pool is whole after."""
-    server = await serve(*[SHAPES["never comes"]] * 60, reply())
-    session = open_session(retry := lavish(max_attempts=9), limit=30)
+    """Thirty calls at once, each with two bodies that never complete: the pool is whole after.
 
-    async def call() -> int:
-        async with session.get(server.url) as answer:
+    Each to an origin of its own, since thirty failures of one in a row are an outage.
+    """
+    server = await serve(*[SHAPES["never comes"]] * 60, reply())
+    connector = aiohttp.TCPConnector(limit=30, resolver=EverywhereHere(), family=socket.AF_INET)
+    session = open_session(retry := lavish(max_attempts=9), connector=connector)
+
+    async def call(number: int) -> int:
+        async with session.get(server.url.with_host(f"h{number}.test")) as answer:
             return answer.status
 
-    assert await asyncio.gather(*(call() for _ in range(30))) == [200] * 30
+    assert await asyncio.gather(*(call(number) for number in range(30))) == [200] * 30
     assert server.hits == 90
     # All first attempts were in flight together.
     books(retry, 90, retry_success=30)

@@ -1,31 +1,38 @@
 """What is learnt of an origin: is it down, congested or limiting, and which errors retries mend.
 
 Arithmetic over plain numbers, O(1) per attempt, less than 1 kB per origin. Each estimate starts
-ignorant, on the side of retrying, and learns from what attempts come to.
+ignorant, on the side of retrying, and learns from what attempts come to. Where a constant was
+chosen for one of the simulated conditions (benchmarks/efficacy), its comment names it; the
+conditions vary every number by seed, and results change little if a constant is halved or doubled.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-__all__ = ("SUSPICIOUS", "Health", "State")
+__all__ = ("STATES", "SUSPICIOUS", "Health", "State")
 
-State = Literal["healthy", "congested", "limited", "down"]
+#: The word for an origin's condition, worst first.
+State = Literal["down", "congested", "limited", "healthy"]
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 # Down. How improbable a streak has to be, given the usual share of failures, to be no bad luck.
 _SURPRISE: Final = math.log(1e-4)
-# Fewer are no streak, however reliable the origin was.
+# Fewer are no streak, however reliable the origin was (errors_20%).
 _LEAST_STREAK: Final = 3
-# More are never asked for, however unreliable it was.
+# More are never asked for, however unreliable it was (partial_50%).
 _MOST_STREAK: Final = 14
 # What a failed retry adds to the streak: four of one call (1 + 4 * 0.34) stay below the least.
 _WITHIN: Final = 0.34
 # From here on a streak may be a silence; one call alone gets here with its fourth attempt.
 SUSPICIOUS: Final = 2.0
-# Memory of the share of first attempts that fail: about 50 of them.
-_FAILURE_MEMORY: Final = 0.02
+# The share of first attempts that fail: what is believed at first, its memory (about 50 of them),
+# and how high or low it may be taken to be.
+_USUAL_SHARE: Final = 0.02
+_SHARE_MEMORY: Final = 0.02
+_MOST_SHARE: Final = 0.9
 
 # Congested. Weight of a latency in the mean of the newest ones: 16 tell a queue from chance.
 _FAST: Final = 1 / 16
@@ -33,14 +40,19 @@ _FAST: Final = 1 / 16
 _SLOW: Final = 1 / 256
 # While congested the usual is all but kept, yet no misjudgement lasts for ever.
 _SLOW_CONGESTED: Final = 1 / 2048
-# A latency counts as at most so many usual ones, so that one straggler is no congestion.
+# A latency counts as at most so many usual ones, so that one straggler is no congestion
+# (slow_service).
 _CLIP: Final = 4.0
 # Congestion begins where the newest exceed the usual by so much (overload errors weighed in) ...
 _SLOWED: Final = 1.7
-# ... and is over where they no longer exceed it by so much.
+# ... and is over where they no longer exceed it by so much (brownout, spike_1.5).
 _RELIEVED: Final = 1.3
-# How much the share of overload errors adds: 20 % of them count as latency raised by 15 %.
-_OVERLOAD_WEIGHT: Final = 0.75
+# ... and never where they exceed it by less, whatever errors say: a bad server among good ones
+# gives 503 too, and then retries mend (one_bad_of_five).
+_LEAST_SLOWED: Final = 1.25
+# How much the share of overload errors adds: 20 % of them count as latency raised by half. A
+# short queue that sheds load hardly slows anybody (shedding_503).
+_OVERLOAD_WEIGHT: Final = 2.5
 # Memory of that share: about 20 attempts.
 _OVERLOAD_MEMORY: Final = 0.05
 # Latencies of fewer successes say nothing yet.
@@ -50,26 +62,29 @@ _LEAST_SUCCESSES: Final = 16
 _DAMPED: Final = 0.25
 # Without a success for so long, seconds, latency says nothing any more.
 _STALE: Final = 10.0
+# While all is well this many latencies a second are enough to learn from; the rest cost nothing.
+_LOOKS: Final = 50.0
 
 # Flow, with admission. Latency at which it neither grows nor shrinks, in usual ones: busy but not
-# drowning (at 0.6 of its speed an idle origin takes 1.7).
+# drowning (at 0.6 of its speed an idle origin takes 1.7; brownout).
 _FLOW_TARGET: Final = 3.0
-# How fast it follows: a success of usual latency raises it by 20 %.
-_FLOW_GAIN: Final = 0.1
-# What an overload error leaves of it: with the gain, about one attempt in twenty errs at balance.
+# How fast it follows: a success of usual latency raises it by 40 %.
+_FLOW_GAIN: Final = 0.2
+# What an overload error leaves of it.
 _FLOW_CUT: Final = 0.85
 # It never falls lower, or there would be nothing left to learn from.
 _LEAST_FLOW: Final = 0.2
 
 # Release of held calls. Credit that the success of a call that was not held gives: two calls.
 _CREDIT_FRESH: Final = 2.0
-# A released call's own gives less than it took, so that releases alone cannot run away.
-_CREDIT_HELD: Final = 0.5
-# And time gives, per second, for clients that hardly call.
+# A released call's own gives half more than it took: a slow start, until latency says stop
+# (flapping, where with admission hardly any call is not held).
+_CREDIT_HELD: Final = 1.5
+# And time gives, per second, for clients that hardly call (sparse_clients).
 _CREDIT_TIME: Final = 1.0
 # What can be saved up: a small burst.
 _MOST_CREDIT: Final = 4.0
-# A success that took longer than so many usual ones gives none: the brake.
+# A success that took longer than so many usual ones gives none: the brake (outage_refused).
 _BRAKE: Final = 2.0
 # Credit beyond 1 that the least urgent call has to find: the most urgent ones go first.
 _PATIENCE: Final = 2.5
@@ -79,10 +94,12 @@ _PRIOR_MENDED: Final = 0.6
 _PRIOR_RETRIES: Final = 0.8
 # Memory of what retries came to: about 20 of them.
 _PROMISE_MEMORY: Final = 0.95
-# A retry is worth its cost if it mends once in seven times.
+# A retry is worth its cost if it mends once in seven times (hopeless_5%).
 _PROMISING: Final = 0.15
-# So many are tried all the same, to notice when a type has become mendable.
+# So many are tried all the same, to notice when a type has become mendable; more while little is
+# known, as a few failures in a row may be bad luck (errors_20%).
 _EXPLORED: Final = 0.03
+_EXPLORED_EARLY: Final = 2.0
 # Error types known at a time; beyond them the oldest makes room.
 _TYPES: Final = 16
 
@@ -120,11 +137,13 @@ class Health:
         "_overload_share",
         "_slow",
         "_successes",
+        "calm_until",
         "congested",
         "congested_since",
         "down_since",
         "failing_since",
         "flow",
+        "held",
         "last_known",
         "last_sent",
         "last_success",
@@ -134,9 +153,11 @@ class Health:
     )
 
     def __init__(self) -> None:
-        #: First attempts that failed since the last success.
+        #: Before this moment a success would teach nothing: the hot path need not report it.
+        self.calm_until = -math.inf
+        #: Failures of first attempts since the last success; retries count for a part.
         self.streak = 0.0
-        #: When the first of them failed.
+        #: Since when nothing succeeded, while `streak` is not 0.
         self.failing_since = 0.0
         #: Whether the streak began out of nothing, not out of congestion.
         self.silent = False
@@ -153,7 +174,9 @@ class Health:
         self.congested_since = 0.0
         #: Share of first attempts that are sent, with admission.
         self.flow = 1.0
-        self._failure_share = 0.02
+        #: Calls that are being held.
+        self.held = 0
+        self._failure_share = _USUAL_SHARE
         self._overload_share = 0.0
         self._fast = 0.0
         self._slow = 0.0
@@ -165,24 +188,31 @@ class Health:
         self._learnt = array("f")
         self._next = 0
 
-    def succeeded(self, now: float, latency: float | None, *, fresh: bool) -> bool:
+    def succeeded(self, now: float, latency: float, *, fresh: bool, unseen: int = 0) -> bool:
         """An attempt succeeded, `latency` seconds after it was sent. True: a silence is over.
 
-        `fresh`: it was a first attempt that had not been held.
+        Args:
+            now: the clock's reading.
+            latency: seconds; negative, infinite or no number: unknown.
+            fresh: it was a first attempt that had not been held.
+            unseen: successes since the last one that was reported here (see `calm_until`).
         """
         self.last_success = self.last_known = now
+        known = 0.0 <= latency < math.inf
         over = False
         if self.streak:
             over = self.streak >= SUSPICIOUS
             if over:
-                self._revive(now, latency)
+                self._revive(now, latency if known else None)
             self.streak = 0.0
             self.down_since = None
         if self._overload_share:
-            self._overload_share -= _OVERLOAD_MEMORY * self._overload_share
-        self._failure_share -= _FAILURE_MEMORY * self._failure_share
-        if latency is not None:
+            self._overload_share *= (1.0 - _OVERLOAD_MEMORY) ** (1 + unseen)
+        self._failure_share *= (1.0 - _SHARE_MEMORY) ** (1 + min(unseen, 1000))
+        if known:
             self._time(now, latency, fresh)
+        if not self.congested and not self.held and self.flow >= 1.0:
+            self.calm_until = now + 1.0 / _LOOKS
         return over
 
     def _revive(self, now: float, latency: float | None) -> None:
@@ -201,23 +231,21 @@ class Health:
             # A plain mean until there is enough for a moving one.
             self._successes += 1
             self._slow = self._fast = slow + (latency - slow) / self._successes
-            if self._credit < _MOST_CREDIT:
-                self._credit += _CREDIT_FRESH if fresh else _CREDIT_HELD
+            self._earn(fresh)
             return
         if latency < _BRAKE * slow:
-            if self._credit < _MOST_CREDIT:
-                self._credit += _CREDIT_FRESH if fresh else _CREDIT_HELD
+            self._earn(fresh)
         elif latency > _CLIP * slow:
             latency = _CLIP * slow
-        self._fast = fast = self._fast + _FAST * (latency - self._fast)
+        self._fast += _FAST * (latency - self._fast)
         if self.flow < 1.0 or self.congested:
             ratio = latency / slow if slow > 0.0 else 1.0
             flow = self.flow * (1.0 + _FLOW_GAIN * (_FLOW_TARGET - ratio))
             self.flow = min(1.0, max(_LEAST_FLOW, flow))
+        load = self._fast * (1.0 + _OVERLOAD_WEIGHT * self._overload_share)
         if self.congested:
             self._slow = slow + _SLOW_CONGESTED * (latency - slow)
-            if fast < _RELIEVED * slow:
-                self.congested = False
+            self.congested = load >= _RELIEVED * slow
             return
         if self._successes * _SLOW < 1.0:
             self._successes += 1
@@ -225,9 +253,13 @@ class Health:
         else:
             slow += _SLOW * (latency - slow)
         self._slow = slow
-        if fast * (1.0 + _OVERLOAD_WEIGHT * self._overload_share) > _SLOWED * slow:
+        if load > _SLOWED * slow and self._fast > _LEAST_SLOWED * slow:
             self.congested = True
             self.congested_since = now
+
+    def _earn(self, fresh: bool) -> None:
+        if self._credit < _MOST_CREDIT:
+            self._credit += _CREDIT_FRESH if fresh else _CREDIT_HELD
 
     def failed(self, now: float, *, first: bool, limited: bool, overload: bool) -> None:
         """An attempt failed: a call's first one or a retry.
@@ -236,6 +268,7 @@ class Health:
         `overload`: the error is one that a flooded origin gives.
         """
         self.last_known = now
+        self.calm_until = -math.inf
         if limited:
             return
         if not self.streak:
@@ -249,14 +282,18 @@ class Health:
             if self.congested:
                 self.flow = max(_LEAST_FLOW, self.flow * _FLOW_CUT)
         if first:
-            self._failure_share += _FAILURE_MEMORY * (1.0 - self._failure_share)
+            self._failure_share += _SHARE_MEMORY * (1.0 - self._failure_share)
             if self.streak >= self.needed:
                 self.down_since = self.failing_since
 
     @property
     def needed(self) -> int:
-        """Failures of first attempts in a row that tell an outage from bad luck."""
-        usual = max(0.02, min(0.9, self._failure_share))
+        """Failures of first attempts in a row that tell an outage from bad luck.
+
+        The smallest n with `share ** n <= 1e-4`, the share being that of first attempts that
+        usually fail; 3 at least, 14 at most.
+        """
+        usual = max(_USUAL_SHARE, min(_MOST_SHARE, self._failure_share))
         return max(_LEAST_STREAK, min(_MOST_STREAK, math.ceil(_SURPRISE / math.log(usual))))
 
     def release(self, now: float, urgency: float) -> bool:
@@ -290,14 +327,19 @@ class Health:
 
     def promise(self, code: int) -> float:
         """Share of retries that mend an error of this type, as far as it is known."""
-        at = 2 * self._codes.find(code)
-        if at < 0:
-            return _PRIOR_MENDED / _PRIOR_RETRIES
-        return (self._learnt[at] + _PRIOR_MENDED) / (self._learnt[at + 1] + _PRIOR_RETRIES)
+        mended, retries = self._known(code)
+        return (mended + _PRIOR_MENDED) / (retries + _PRIOR_RETRIES)
 
     def promising(self, code: int, chance: float) -> bool:
         """Whether a retry is worth its cost; `chance` (0 to 1) picks a few of the others."""
-        return chance < _EXPLORED or self.promise(code) >= _PROMISING
+        if self.promise(code) >= _PROMISING:
+            return True
+        _, retries = self._known(code)
+        return chance < max(_EXPLORED, _EXPLORED_EARLY / (1.0 + retries) ** 2)
+
+    def _known(self, code: int) -> tuple[float, float]:
+        at = 2 * self._codes.find(code)
+        return (0.0, 0.0) if at < 0 else (self._learnt[at], self._learnt[at + 1])
 
     def state(self, now: float) -> State:
         """The origin's state in a word."""

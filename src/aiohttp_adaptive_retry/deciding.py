@@ -1,36 +1,30 @@
 """When a call is retried, held or given up: the rules, without windows, records and clocks.
 
-In five sentences. An attempt that failed with an answer is retried after a short, growing, jittered
-wait, unless its type hardly ever mends or it speaks of overload while the origin is congested. One
-that failed without an answer, or any while the origin is down, is held until another call's success
-shows that the origin is back or, with hardly any other calls, until a probe at growing spacing
-finds out. A crowd of held calls is let go at the pace of successes of usual latency, the most
-urgent first, and nothing is held for more than 12 seconds or once the trouble is older than 40.
-Every retry needs a token that successes earn, that comes back if the retry mends, and that is lost
-if it does not. With `admission=True` first attempts too wait out what a limiter asks for, are held
-while the origin is down but for one probe at a time, and are thinned while it is congested, to
-where latency stays bearable.
+strategy.py says them in five sentences; `Deciding._judge_failure` is where they are applied, in the
+order in which they stand there. What is known of the origin is `Health`'s affair, what retries may
+cost is `RetryBudget`'s; what is known of one call is its `Trial`.
+
+*Holding* is waiting for news: the call asks again and again (`woken`) until something says that
+the origin is back. It costs the origin nothing and needs no token; the attempt that ends it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
-from aiohttp_adaptive_retry.backoff import full_jitter, jittered_retry_after
-
+from .backoff import full_jitter, jittered_retry_after
 from .health import SUSPICIOUS
 
 if TYPE_CHECKING:
-    from aiohttp_adaptive_retry.config import AdaptiveConfig
-    from aiohttp_adaptive_retry.memory import MemoryGuard
-
-    from .budget import RewardingBudget
+    from .budget import RetryBudget
+    from .config import AdaptiveConfig
     from .health import Health
+    from .memory import MemoryGuard
 
-__all__ = ("Deciding", "Decision", "Reason", "Trial")
+__all__ = ("MOST_HELD", "REASONS", "Deciding", "Decision", "Evidence", "Reason", "Trial")
 
-#: Why a retry was not made.
+#: Why there was no (further) attempt.
 Reason = Literal[
     "not_idempotent",
     "max_attempts",
@@ -45,36 +39,37 @@ Reason = Literal[
     "deadline",
     "budget_exhausted",
 ]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 # Holding pays while the end is likely near. Trouble that has lasted for t seconds will typically
 # last for t more; at 0.025 for a second's wait against 0.9 for a success that is so up to 36 s.
 _YOUNG: Final = 40.0
-# No call is held for longer, seconds: most callers' patience.
-_LONGEST_HOLD: Final = 12.0
 # A call that failed finds out by itself after so many seconds without news ...
-_PROBE_AFTER: Final = 1.5
-# ... and then whenever the trouble has become so many times older since.
-_PROBE_GROWTH: Final = 2.0
+_PROBE_AFTER: Final = 4.5
+# ... and later the later, by this share of the trouble's age: few probes tell of a long outage
+# (sparse_clients, quiet_outage).
+_PROBE_GROWTH: Final = 0.4
 # With admission one first attempt probes at this share of the outage's age, within these bounds:
-# a blip is noticed at once, the end of an outage within 2 s.
+# a blip is noticed at once, the end of an outage within 2 s (flapping).
 _FIRST_PROBE_SHARE: Final = 0.5
 _FIRST_PROBE_LEAST: Final = 0.2
-_FIRST_PROBE_MOST: Final = 1.5
+_FIRST_PROBE_MOST: Final = 1.0
 # A held call asks again after this share of the trouble's age, within these bounds: its wait is
-# little longer than the trouble, and a crowd of held calls costs little work.
+# little longer than the trouble (blips_200ms), and a crowd of held calls costs little work.
 _POLL_SHARE: Final = 0.05
 _POLL_LEAST: Final = 0.05
 _POLL_MOST: Final = 0.5
 # A failure with no news for so many seconds before it: no other call will tell either.
 _ALONE_AFTER: Final = 5.0
+#: Calls held at a time for one origin; each holds its request, and perhaps an answer of 16 kB.
+MOST_HELD: Final = 1000
 
 
 class Decision(NamedTuple):
     """What to do next about a call.
 
     `reason` set: no further attempt, for that reason. `hold`: wait `delay` seconds and ask again
-    (`woken`); no token is reserved. Otherwise: wait `delay` seconds and send; for a retry a token
-    is reserved.
+    (`woken`). Otherwise: wait `delay` seconds and send; for a retry a token is reserved.
     """
 
     delay: float
@@ -85,10 +80,23 @@ class Decision(NamedTuple):
 _SEND: Final = Decision(0.0, None)
 
 
+class Evidence(NamedTuple):
+    """What a failed attempt says beside its type.
+
+    `absent`: nobody answered (refused, unreachable, timed out). `overload`: what a flooded origin
+    does (timed out, 503, 504). `limited`: told to come later; `retry_after` is when, in seconds.
+    """
+
+    absent: bool = False
+    overload: bool = False
+    limited: bool = False
+    retry_after: float | None = None
+
+
 class Trial:
     """What the strategy remembers of one call, from its first failure or `admit` to its end."""
 
-    __slots__ = ("alone", "code", "failed_at", "failures", "held_since", "limited", "reserved")
+    __slots__ = ("alone", "code", "failed_at", "failures", "held", "holding", "limited", "reserved")
 
     def __init__(self) -> None:
         #: Attempts that failed.
@@ -102,18 +110,20 @@ class Trial:
         self.limited = False
         #: Whether nothing had been heard of the origin for long when the call failed first.
         self.alone = False
-        #: Since when the call has been held, or None.
-        self.held_since: float | None = None
+        #: Whether it is being held, and for how many seconds it was in all. Counted by what it was
+        #: asked to wait and not by the clock, which may stand still or leap.
+        self.holding = False
+        self.held = 0.0
 
 
 class Deciding:
-    """The rules for one origin."""
+    """The rules for one origin. One loop; nothing suspends, everything is O(1)."""
 
     __slots__ = ("_guard", "_random", "budget", "config", "health")
 
     config: AdaptiveConfig
     health: Health
-    budget: RewardingBudget
+    budget: RetryBudget
     _guard: MemoryGuard
     _random: Callable[[], float]
 
@@ -129,9 +139,10 @@ class Deciding:
         if health.down_since is not None:
             age = now - health.failing_since
             spacing = max(_FIRST_PROBE_LEAST, _FIRST_PROBE_SHARE * age)
-            if now - health.last_sent < min(_FIRST_PROBE_MOST, spacing):
+            # Also sent if the clock was set back, and the last one seems to be yet to come.
+            if 0.0 <= now - health.last_sent < min(_FIRST_PROBE_MOST, spacing):
                 return self._hold(now, trial, remaining, age, "origin_down")
-        elif health.limited_until > now:
+        elif self._limit(now) > 0.0:
             return self._await_limit(now, trial, remaining)
         elif health.flow < 1.0 and self._random() >= health.flow:
             return self._hold(now, trial, remaining, self._congested_for(now), "congested")
@@ -139,44 +150,39 @@ class Deciding:
         return _SEND
 
     def woken(self, now: float, trial: Trial, remaining: float | None = None) -> Decision:
-        """Decide again on a call that was held, after the wait that `hold` asked for."""
-        if trial.failures:
-            if not trial.limited:
-                return self._hold_for_news(now, trial, remaining)
-            if self.health.limited_until > now:
-                return self._await_limit(now, trial, remaining)
-            return self._go(now, trial)
-        health = self.health
-        if health.down_since is not None or health.limited_until > now:
-            return self.admit(now, trial, remaining)
-        if health.flow >= 1.0 and health.release(now, _urgency(now, trial, remaining)):
-            health.last_sent = now
-            return _SEND
-        return self._hold(now, trial, remaining, self._congested_for(now), "congested")
+        """Decide again on a call that was held, after the wait that the decision asked for."""
+        decision = self._woken(now, trial, remaining)
+        if not decision.hold:
+            self._unhold(trial)
+            if decision.reason is not None:
+                self._refund(trial)
+        return decision
 
-    def cancelled(self, trial: Trial) -> None:
-        """The call ended while it waited or while an attempt was under way: refund its token."""
-        if trial.reserved:
-            trial.reserved = False
-            self.budget.refund()
+    def abandoned(self, trial: Trial) -> None:
+        """The call ended while it waited or while an attempt was under way: nothing was learnt.
 
-    def _judge_success(self, now: float, latency: float | None, trial: Trial | None) -> None:
+        Returns the token that is reserved for it. Does nothing if called again.
+        """
+        self._unhold(trial)
+        self._refund(trial)
+
+    def _judge_success(
+        self, now: float, latency: float, trial: Trial | None, unseen: int = 0
+    ) -> None:
         budget = self.budget
         if trial is None or not trial.failures:
-            fresh = trial is None or trial.held_since is None
-            over = self.health.succeeded(now, latency, fresh=fresh)
-            if budget.tokens < budget.capacity:
-                budget.deposit()
+            fresh = trial is None or not trial.held
+            over = self.health.succeeded(now, latency, fresh=fresh, unseen=unseen)
+            budget.deposit()
         else:
             health = self.health
-            over = health.succeeded(now, latency, fresh=False)
+            over = health.succeeded(now, latency, fresh=False, unseen=unseen)
             health.retried(trial.code, True, trial.failed_at)
             if trial.reserved:
-                trial.reserved = False
-                budget.refund()
+                self._refund(trial)
                 budget.reward()
         if over:
-            # Those who were held need tokens, and the silence may have used them up.
+            # Those who are held need tokens, and the silence may have used them up.
             budget.reward()
 
     def _judge_failure(
@@ -184,16 +190,14 @@ class Deciding:
         now: float,
         code: int,
         trial: Trial,
+        evidence: Evidence,
         *,
         obstacle: Reason | None,
-        retry_after: float | None,
-        limited: bool,
-        overload: bool,
-        absent: bool,
         remaining: float | None,
         patient: bool,
     ) -> Decision:
         health, longest = self.health, self.config.retry_after_cap
+        absent, overload, limited, retry_after = evidence
         first = not trial.failures
         if first:
             trial.alone = now - health.last_known > _ALONE_AFTER
@@ -203,16 +207,20 @@ class Deciding:
         # The retry that has failed has cost its token.
         trial.reserved = False
         health.failed(now, first=first, limited=limited, overload=overload)
-        trial.code, trial.failed_at, trial.held_since = code, now, None
+        trial.code, trial.failed_at = code, now
         trial.limited = limited and retry_after is not None
         if limited and retry_after is not None:
             health.limited_until = max(health.limited_until, now + min(retry_after, longest))
         if obstacle is not None:
             return Decision(0.0, obstacle)
         if self._guard.container_pressure:
+            # A call that waits holds its request and body; near the limit that may be what kills.
             return Decision(0.0, "memory_pressure")
-        if retry_after is not None and retry_after > longest:
-            return Decision(0.0, "retry_after")
+        if retry_after is not None:
+            if remaining is not None and retry_after >= remaining:
+                return Decision(0.0, "deadline")
+            if retry_after > longest:
+                return Decision(0.0, "retry_after")
         if not health.promising(code, self._random()):
             return Decision(0.0, "limited" if limited else "unpromising")
         if trial.limited and patient:
@@ -224,7 +232,9 @@ class Deciding:
             and (health.streak < SUSPICIOUS or not health.silent)
         ):
             return Decision(0.0, "congested")
-        if not limited and (absent or health.down_since is not None):
+        # One refusal alone may be a blip. A timeout has cost so much time that no blip is left.
+        silence = absent and (overload or health.streak > 1.0)
+        if not limited and (silence or health.down_since is not None):
             if patient:
                 return self._hold_for_news(now, trial, remaining)
             if health.down_since is not None and self._until_probe(now, trial) > 0.0:
@@ -247,19 +257,43 @@ class Deciding:
         """Reserve a token and retry."""
         if remaining is not None and delay >= remaining:
             return Decision(0.0, "deadline")
-        if not self.budget.try_withdraw(now):
+        if not self._reserve(now, trial):
             return Decision(0.0, "budget_exhausted")
-        trial.reserved = True
         self.health.last_sent = now + delay
         return Decision(delay, None)
+
+    def _reserve(self, now: float, trial: Trial) -> bool:
+        if not trial.reserved:
+            trial.reserved = self.budget.try_withdraw(now)
+        return trial.reserved
+
+    def _refund(self, trial: Trial) -> None:
+        if trial.reserved:
+            trial.reserved = False
+            self.budget.refund()
+
+    def _woken(self, now: float, trial: Trial, remaining: float | None) -> Decision:
+        health = self.health
+        if trial.failures:
+            if not trial.limited:
+                return self._hold_for_news(now, trial, remaining)
+            if self._limit(now) > 0.0:
+                return self._await_limit(now, trial, remaining)
+            return self._go(now, trial)
+        if health.down_since is not None or self._limit(now) > 0.0:
+            return self.admit(now, trial, remaining)
+        if health.flow >= 1.0 and health.release(now, self._urgency(trial, remaining)):
+            health.last_sent = now
+            return _SEND
+        return self._hold(now, trial, remaining, self._congested_for(now), "congested")
 
     def _hold_for_news(self, now: float, trial: Trial, remaining: float | None) -> Decision:
         """A call that failed waits for its origin to come back, or finds out."""
         health = self.health
         affordable = self.budget.balance(now) >= 1.0
-        if not health.streak and health.last_success > trial.failed_at:
+        if not health.streak and health.last_success >= trial.failed_at:
             # It is back.
-            if affordable and health.release(now, _urgency(now, trial, remaining)):
+            if affordable and health.release(now, self._urgency(trial, remaining)):
                 return self._go(now, trial)
             return self._hold(now, trial, remaining, now - trial.failed_at, "origin_down")
         age = now - (health.failing_since if health.streak else trial.failed_at)
@@ -269,7 +303,9 @@ class Deciding:
         if wait <= 0.0 and affordable:
             return self._go(now, trial)
         if trial.alone and not (
-            affordable and wait < _LONGEST_HOLD and (remaining is None or wait < remaining)
+            affordable
+            and wait < self.config.hold_cap - trial.held
+            and (remaining is None or wait < remaining)
         ):
             # Nobody will bring news.
             return Decision(0.0, "origin_down")
@@ -279,8 +315,8 @@ class Deciding:
         """Seconds until a call that failed may find out by itself whether the origin is back."""
         health = self.health
         since = health.failing_since if health.streak else trial.failed_at
-        sent = max(health.last_sent, trial.failed_at)
-        return sent + max(_PROBE_AFTER, _PROBE_GROWTH * (sent - since)) - now
+        news = max(health.last_sent, health.last_known, trial.failed_at)
+        return news + max(_PROBE_AFTER, _PROBE_GROWTH * (news - since)) - now
 
     def _congested_for(self, now: float) -> float:
         return now - self.health.congested_since if self.health.congested else 0.0
@@ -289,38 +325,57 @@ class Deciding:
         self, now: float, trial: Trial, remaining: float | None, age: float, reason: Reason
     ) -> Decision:
         """Ask again a little later, unless the trouble is too old or the call held for too long."""
-        if trial.held_since is None:
-            trial.held_since = now
-        if age > _YOUNG or now - trial.held_since > _LONGEST_HOLD:
+        if age > _YOUNG or trial.held >= self.config.hold_cap:
             return Decision(0.0, reason)
         # Half to one and a half: those who were held together do not ask together.
         pause = min(_POLL_MOST, max(_POLL_LEAST, _POLL_SHARE * age)) * (0.5 + self._random())
         if remaining is not None and pause >= remaining:
             return Decision(0.0, "deadline")
-        return Decision(pause, None, True)
+        return self._held(trial, pause, reason)
 
     def _await_limit(self, now: float, trial: Trial, remaining: float | None) -> Decision:
         """Wait for the moment that the origin named; the least urgent calls spread furthest."""
-        if trial.held_since is None:
-            trial.held_since = now
-        if trial.failures and self.budget.balance(now) < 1.0:
-            return Decision(0.0, "budget_exhausted")
         longest = self.config.retry_after_cap
-        lateness = (1.0 - _urgency(now, trial, remaining)) * self._random()
+        lateness = (1.0 - self._urgency(trial, remaining)) * self._random()
         delay = jittered_retry_after(
-            self.health.limited_until - now, trial.failures or 1, lambda: lateness, longest
+            self._limit(now), trial.failures or 1, lambda: lateness, longest
         )
         if remaining is not None and delay >= remaining:
             return Decision(0.0, "deadline")
-        if now - trial.held_since + delay > longest:
+        if trial.held and trial.held + delay > longest:
             return Decision(0.0, "limited")
-        return Decision(delay, None, True)
+        # Before the wait: who can't afford the retry need not wait for it.
+        if trial.failures and not self._reserve(now, trial):
+            return Decision(0.0, "budget_exhausted")
+        return self._held(trial, delay, "limited")
 
+    def _limit(self, now: float) -> float:
+        """Seconds for which the origin wants to be left alone; 0 if it does not say so."""
+        left = self.health.limited_until - now
+        if not 0.0 < left <= self.config.retry_after_cap:
+            # Over; or so far away that the clock must have been set back.
+            return 0.0
+        return left
 
-def _urgency(now: float, trial: Trial, remaining: float | None) -> float:
-    """How much of the time that a held call has is over, 0 to 1."""
-    held = 0.0 if trial.held_since is None else max(0.0, now - trial.held_since)
-    left = max(0.0, _LONGEST_HOLD - held)
-    if remaining is not None and remaining < left:
-        left = max(0.0, remaining)
-    return held / (held + left) if held + left > 0.0 else 1.0
+    def _held(self, trial: Trial, pause: float, reason: Reason) -> Decision:
+        health = self.health
+        if not trial.holding:
+            if health.held >= MOST_HELD:
+                self._refund(trial)
+                return Decision(0.0, reason)
+            trial.holding = True
+            health.held += 1
+        trial.held += pause
+        return Decision(pause, None, True)
+
+    def _unhold(self, trial: Trial) -> None:
+        if trial.holding:
+            trial.holding = False
+            self.health.held -= 1
+
+    def _urgency(self, trial: Trial, remaining: float | None) -> float:
+        """How much of the time for which a call can be held is over, 0 to 1."""
+        left = max(0.0, self.config.hold_cap - trial.held)
+        if remaining is not None and remaining < left:
+            left = max(0.0, remaining)
+        return trial.held / (trial.held + left) if trial.held + left > 0.0 else 1.0
