@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .conditions import CONDITIONS
+from .conditions import ALL
+from .document import write_document
+from .pictures import draw_outage, draw_regrets
 from .registry import POLICIES
 from .report import as_json, details, regret_table
 from .runner import run_all
@@ -25,12 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=4, help="how many seeds (default 4)")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--policies", type=_names, default=list(POLICIES), help="a,b,c")
-    parser.add_argument("--conditions", type=_names, default=list(CONDITIONS), help="a,b,c")
+    parser.add_argument("--conditions", type=_names, default=list(ALL), help="a,b,c")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--details", action="store_true", help="print all metrics too")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all results there")
+    parser.add_argument(
+        "--document", type=Path, metavar="FOLDER", help="write EFFICACY.md and its pictures there"
+    )
     options = parser.parse_args(arguments)
-    for known, asked in ((POLICIES, options.policies), (CONDITIONS, options.conditions)):
+    for known, asked in ((POLICIES, options.policies), (ALL, options.conditions)):
         for name in asked:
             if name not in known:
                 parser.error(f"unknown name {name!r}; known: {', '.join(known)}")
@@ -44,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"regret, 0 clairvoyant, 1 worst of none and fixed3; seeds {seeds[0]} to {seeds[-1]}")
     print(regret_table(cells))
     print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    if options.document is not None:
+        options.document.mkdir(parents=True, exist_ok=True)
+        write_document(options.document / "EFFICACY.md", cells, seeds)
+        draw_regrets(options.document / "efficacy.png", cells)
+        draw_outage(options.document / "outage.png", seeds[0])
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(cells, seeds), indent=1) + "\n")
     return 0

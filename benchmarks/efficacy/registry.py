@@ -16,9 +16,10 @@ from .policy import PolicyFactory
 NONE = "none"
 FIXED = "fixed3"
 BOUND = "clairvoyant"
-"""Name of the bound; it needs the whole world, so ``runner`` makes it, not ``POLICIES``."""
-RETRY_BOUND = "retry_bound"
-"""The bound of those who send every first attempt at once: its regret is their floor."""
+"""The zero of the scale: sends every first attempt at once, as clients do, and then retries with
+full knowledge. It needs the whole world, so ``runner`` makes it, not ``POLICIES``."""
+ADMITTING_BOUND = "clairvoyant_admit"
+"""Chooses with full knowledge when, and whether, to send first attempts too. It is below zero."""
 
 POLICIES: dict[str, PolicyFactory] = {
     NONE: Loop,

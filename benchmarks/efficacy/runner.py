@@ -12,7 +12,7 @@ from itertools import repeat
 from .clairvoyant import simulate_bound
 from .conditions import make_world
 from .engine import simulate
-from .registry import BOUND, FIXED, NONE, POLICIES, RETRY_BOUND
+from .registry import ADMITTING_BOUND, BOUND, FIXED, NONE, POLICIES
 from .scoring import LEAST_STAKE, Score, regret, score
 
 METRICS = tuple(f.name for f in fields(Score))
@@ -24,12 +24,14 @@ class Cell:
 
     ``regret`` is of values pooled over the seeds, see ``scoring``; ``spread`` is the standard
     deviation over the seeds of (V_clairvoyant - V) by the same pooled denominator.
+    ``regret_admit`` has the client that also chooses when to send first attempts as its zero.
     """
 
     condition: str
     policy: str
     scores: tuple[Score, ...]
     regret: float
+    regret_admit: float
     spread: float
 
     def mean(self, metric: str) -> float:
@@ -52,8 +54,8 @@ def run_world(condition: str, seed: int, policies: Sequence[str]) -> dict[str, S
     """Return the scores of ``policies`` and of the bounds in one world."""
     world = make_world(condition, seed)
     scores = {name: score(simulate(world, POLICIES[name])) for name in policies}
-    scores[RETRY_BOUND] = score(simulate_bound(world, admission=False)[0])
-    scores[BOUND] = score(simulate_bound(world)[0])
+    scores[ADMITTING_BOUND] = score(simulate_bound(world)[0])
+    scores[BOUND] = score(simulate_bound(world, admission=False)[0])
     return scores
 
 
@@ -75,7 +77,7 @@ def run_all(
     cells = []
     for condition in conditions:
         found = [r for t, r in zip(tasks, results, strict=True) if t[0] == condition]
-        cells += _cells(condition, found, [*names, RETRY_BOUND, BOUND])
+        cells += _cells(condition, found, [*names, ADMITTING_BOUND, BOUND])
     return cells
 
 
@@ -84,6 +86,7 @@ def _cells(condition: str, found: list[dict[str, Score]], names: Iterable[str]) 
         return statistics.fmean(scores[name].value for scores in found)
 
     best, none, fixed = pooled(BOUND), pooled(NONE), pooled(FIXED)
+    beyond = pooled(ADMITTING_BOUND)
     stake = max(LEAST_STAKE, best - min(none, fixed))
     cells = []
     for name in names:
@@ -94,6 +97,7 @@ def _cells(condition: str, found: list[dict[str, Score]], names: Iterable[str]) 
                 policy=name,
                 scores=tuple(scores[name] for scores in found),
                 regret=regret(pooled(name), best, none, fixed),
+                regret_admit=regret(pooled(name), beyond, none, fixed),
                 spread=statistics.stdev(single) if len(single) > 1 else 0.0,
             )
         )

@@ -3,13 +3,18 @@
 Per request, averaged: ``value = success - 0.1 * attempts - 0.25 * waiting / 10 s``. Waiting is
 defined in ``engine``.
 
-**Regret** = (V_clairvoyant - V) / (V_clairvoyant - min(V_none, V_fixed3)): 0 is the bound, 1 the
-worse of never retrying and always retrying twice; a policy can exceed 1. Values are pooled over
-the seeds before the ratio is taken (the mean of ratios would be ruled by the seed in which least
-was at stake). All policies meet the same worlds with the same luck, so even small differences are
-real; still, where less than ``LEAST_STAKE`` lies between best and worst nobody should be praised
-or blamed, so the denominator is at least that. With 0.1 % errors some 0.0009 are at stake.
-Regret is not clamped at 0: below it, a policy has beaten the bound, which is worth knowing.
+**Regret** = (V_clairvoyant - V) / (V_clairvoyant - min(V_none, V_fixed3)): 0 is a clairvoyant
+client, which sends each call once when it comes, as every client does, and then retries with full
+knowledge; 1 is the worse of never retrying and always retrying twice, and a policy can exceed it.
+Admission goes beyond retrying, and so can fall below 0; averages over conditions count that as 0,
+so that what it gains in one condition hides nothing in another. The same ratio against the client
+that also chooses with full knowledge when to send first attempts is reported beside it.
+
+Values are pooled over the seeds before the ratio is taken (the mean of ratios would be ruled by the
+seed in which least was at stake). All policies meet the same worlds with the same luck, so even
+small differences are real; still, where less than ``LEAST_STAKE`` lies between best and worst
+nobody should be praised or blamed, so the denominator is at least that. With 0.1 % errors some
+0.0009 are at stake.
 """
 
 from __future__ import annotations

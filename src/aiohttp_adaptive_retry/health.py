@@ -80,6 +80,9 @@ _CREDIT_FRESH: Final = 2.0
 # A released call's own gives half more than it took: a slow start, until latency says stop
 # (flapping, where with admission hardly any call is not held).
 _CREDIT_HELD: Final = 1.5
+# While the usual latency is not known yet nothing could brake, so a success gives little
+# (cold_clients, hundreds of which come back together).
+_CREDIT_UNKNOWN: Final = 0.25
 # And time gives, per second, for clients that hardly call (sparse_clients).
 _CREDIT_TIME: Final = 1.0
 # What can be saved up: a small burst.
@@ -231,10 +234,10 @@ class Health:
             # A plain mean until there is enough for a moving one.
             self._successes += 1
             self._slow = self._fast = slow + (latency - slow) / self._successes
-            self._earn(fresh)
+            self._earn(_CREDIT_UNKNOWN)
             return
         if latency < _BRAKE * slow:
-            self._earn(fresh)
+            self._earn(_CREDIT_FRESH if fresh else _CREDIT_HELD)
         elif latency > _CLIP * slow:
             latency = _CLIP * slow
         self._fast += _FAST * (latency - self._fast)
@@ -257,9 +260,9 @@ class Health:
             self.congested = True
             self.congested_since = now
 
-    def _earn(self, fresh: bool) -> None:
+    def _earn(self, credit: float) -> None:
         if self._credit < _MOST_CREDIT:
-            self._credit += _CREDIT_FRESH if fresh else _CREDIT_HELD
+            self._credit += credit
 
     def failed(self, now: float, *, first: bool, limited: bool, overload: bool) -> None:
         """An attempt failed: a call's first one or a retry.
