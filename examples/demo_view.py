@@ -62,7 +62,7 @@ def table(board: Board) -> Table:
     """What each kind of client did in each phase that has begun."""
     result = Table(box=box.SIMPLE_HEAD, title="What each did", title_style="bold", pad_edge=False)
     result.add_column("phase")
-    result.add_column("client")
+    result.add_column("client", no_wrap=True)
     for name in (
         "requests",
         "success",
@@ -104,9 +104,11 @@ def summary(board: Board) -> list[str]:
         ours, plain = (board.row(client, outage) for client in (ADAPTIVE, PLAIN))
         if ours.attempts_per_request and plain.attempts_per_request:
             lines.append(
-                f"In the outage the server received {plain.attempts_per_request:.2f} attempts "
-                f"for a request of the plain loop, {ours.attempts_per_request:.2f} for one of "
-                "the middleware's."
+                "While the outage lasted the server received "
+                f"{plain.attempts_per_second:.0f} attempts a second from the plain loop, "
+                f"{ours.attempts_per_second:.0f} from the middleware's calls; in the end "
+                f"{percent(plain.success)} and {percent(ours.success)} of the requests begun in it "
+                "were answered."
             )
             if plain.attempts_per_request > 3:
                 lines.append(

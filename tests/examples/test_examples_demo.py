@@ -70,7 +70,7 @@ def test_a_pipe_gets_plain_lines() -> None:
     output = piped().stdout
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", output) == []
     lines = re.findall(
-        r"(?m)^ *[\d.]+ s  (\w+) .*window \d+/\d+, cleanups \d+, budget [\d.]+/10, rss \d+ MiB$",
+        r"(?m)^ *[\d.]+ s  (\w+) .*window \d+/\d+, cleanups \d+, budget [\d.]+/20, rss \d+ MiB$",
         output,
     )
     assert 4 <= len(lines) <= 7
@@ -107,9 +107,10 @@ def test_the_outage_is_not_made_worse() -> None:
     table = rows(piped().stdout)
     ours, plain = table["outage", "adaptive"], table["outage", "plain loop"]
     assert plain.attempts_per_request > 2.5
-    # Ten tokens at most, and a few that are earned back in the recovery.
-    assert ours.attempts_per_request <= 1 + 20 / ours.requests
-    assert ours.attempts_per_second < plain.attempts_per_second * 0.75
+    # One that fails, perhaps one that mends it when the outage is over, and what tokens could waste.
+    assert ours.attempts_per_request <= 2 + 24 / ours.requests
+    assert ours.attempts_per_second < plain.attempts_per_second * 0.6
+    assert ours.success > plain.success + 20
 
 
 def test_the_memory_is_bounded_and_swept() -> None:

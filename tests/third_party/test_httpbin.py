@@ -63,7 +63,8 @@ def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpbin]:
 
 
 def middleware(**fields: object) -> AdaptiveRetryMiddleware:
-    return AdaptiveRetryMiddleware(AdaptiveConfig(**fields), sleep=Clock().sleep)  # type: ignore[arg-type]
+    clock = Clock()
+    return AdaptiveRetryMiddleware(AdaptiveConfig(**fields), clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
 
 
 async def test_half_of_the_answers_are_503(httpbin: Httpbin) -> None:
