@@ -107,7 +107,7 @@ def test_the_outage_is_not_made_worse() -> None:
     table = rows(piped().stdout)
     ours, plain = table["outage", "adaptive"], table["outage", "plain loop"]
     assert plain.attempts_per_request > 2.5
-    # One that fails, perhaps one that mends it when the outage is over, and what tokens could waste.
+    # One that fails, perhaps one that mends it after the outage, and what tokens could waste.
     assert ours.attempts_per_request <= 2 + 24 / ours.requests
     assert ours.attempts_per_second < plain.attempts_per_second * 0.6
     assert ours.success > plain.success + 20
