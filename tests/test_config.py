@@ -30,7 +30,7 @@ FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "hold_cap", "budget_initia
 FROM_ONE = {"budget_capacity"}
 SHARES = {"budget_deposit", "budget_floor"}
 SPANS = {"window_duration", "cleanup_interval"}
-FLAGS = {"record_error_messages", "admission"}
+FLAGS = {"record_error_messages", "admission", "attempt_spans"}
 SETS = {"retry_methods", "retry_statuses"}
 OPTIONAL = {"attempt_timeout", "memory_baseline_mb"}
 
@@ -135,6 +135,7 @@ def test_the_missions_defaults() -> None:
     assert (config.max_error_type_length, config.pressure_window_size) == (64, 100)
     assert (config.attempt_timeout, config.memory_baseline_mb) == (None, None)
     assert (config.record_error_messages, config.admission) == (False, False)
+    assert config.attempt_spans is False
 
 
 def test_it_is_a_frozen_value() -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"origins"},
     {"readings"},
     {"telemetry"},
-    {"books"},
+    {"books", "tracing"},
     {"middleware"},
     {"__init__"},
 ]

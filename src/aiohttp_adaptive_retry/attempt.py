@@ -20,6 +20,7 @@ from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
 __all__ = (
     "BODILESS",
     "REDIRECTS",
+    "Run",
     "Runs",
     "UploadWatch",
     "arrive",
@@ -318,7 +319,7 @@ class Runs:
 
     def __init__(self) -> None:
         #: Empty but in the moment between two runs: what every call looks at first.
-        self.noted: dict[int, _Run] = {}
+        self.noted: dict[int, Run] = {}
 
     def failed(
         self,
@@ -333,15 +334,23 @@ class Runs:
             and isinstance(error, _REPLAYED)
             and not isinstance(error, aiohttp.ClientConnectorError)
         ):
-            self._note(request, handler, _Run(error, now, now))
+            self._note(request, handler, Run(error, now, now))
 
     def redirected(
-        self, request: ClientRequest, handler: ClientHandlerType, started: float, now: float
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        started: float,
+        sent: int,
+        now: float,
     ) -> None:
-        """Note that the call, which began at `started`, will probably go on elsewhere."""
-        self._note(request, handler, _Run(None, started, now))
+        """Note that the call, which began at `started`, will probably go on elsewhere.
 
-    def earlier(self, request: ClientRequest, handler: ClientHandlerType) -> _Run | None:
+        `sent` is how many requests it has sent so far.
+        """
+        self._note(request, handler, Run(None, started, now, sent))
+
+    def earlier(self, request: ClientRequest, handler: ClientHandlerType) -> Run | None:
         """What was noted of an earlier run of this call, if this is another one."""
         cell = _timeout_cell(handler)
         run = None if cell is None else self.noted.get(id(cell))
@@ -365,7 +374,7 @@ class Runs:
             if run.repeated or not 0.0 <= now - run.at < _LONGEST_PENDING:
                 del self.noted[key]
 
-    def _note(self, request: ClientRequest, handler: ClientHandlerType, run: _Run) -> None:
+    def _note(self, request: ClientRequest, handler: ClientHandlerType, run: Run) -> None:
         cell = _timeout_cell(handler)
         if cell is None:
             return
@@ -376,18 +385,21 @@ class Runs:
         self.noted[id(cell)] = run
 
 
-class _Run:
+class Run:
     """What is noted of one run. `recipe` is None for one that a redirect ended."""
 
-    __slots__ = ("at", "cell", "recipe", "repeated", "request", "started")
+    __slots__ = ("at", "cell", "recipe", "repeated", "request", "sent", "started")
 
     cell: CellType
     request: weakref.ref[ClientRequest]
 
-    def __init__(self, error: BaseException | None, started: float, at: float) -> None:
+    def __init__(
+        self, error: BaseException | None, started: float, at: float, sent: int = 0
+    ) -> None:
         # Plain values: the error itself must be collectable as soon as the call is over.
         self.recipe = None if error is None else (type(error), error.args, dict(error.__dict__))
         self.started = started
+        self.sent = sent
         self.at = at
         self.repeated = False
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
 from .attempt import (
     REDIRECTS,
+    Run,
     Runs,
     UploadWatch,
     classify,
@@ -26,7 +26,7 @@ from .attempt import (
 from .backoff import parse_retry_after
 from .config import AdaptiveConfig
 from .deciding import Evidence, Reason, Trial
-from .errors import error_name
+from .errors import error_type
 from .faults import Faults, SafeClock
 from .ledger import Outcome
 from .origins import Origin, Origins
@@ -42,6 +42,7 @@ class Call(Trial):
     """One call that has failed or been held at least once. Lives as long as the call."""
 
     __slots__ = (
+        "before",
         "deadline",
         "delay",
         "ended",
@@ -56,13 +57,15 @@ class Call(Trial):
     )
 
     def __init__(
-        self, origin: Origin, started: float, sent: float, upload: UploadWatch | None
+        self, origin: Origin, sent: float, upload: UploadWatch | None, earlier: Run | None
     ) -> None:
         super().__init__()
         self.origin = origin
         #: When the call began, and when its newest attempt was sent, by our clock.
-        self.started = started
+        self.started = sent if earlier is None else earlier.started
         self.sent = sent
+        #: Requests sent for it before a redirect led here.
+        self.before = 0 if earlier is None else earlier.sent
         self.upload = upload
         #: When the call must have ended, by our clock; None for never. Known from `_judged` on.
         self.deadline: float | None = None
@@ -76,6 +79,11 @@ class Call(Trial):
         #: Why the first attempt was not sent, if it was refused.
         self.refusal: Reason | None = None
         self.ended = False
+
+    @property
+    def resends(self) -> int:
+        """Requests sent before the newest one, for whatever reason."""
+        return self.before + self.retries
 
     @property
     def ready(self) -> bool:
@@ -119,11 +127,11 @@ class Books:
 
     def earlier_run(
         self, request: ClientRequest, handler: ClientHandlerType
-    ) -> tuple[BaseException | None, float | None]:
-        """If aiohttp ran the chain for this call before: the error it met, or when it began."""
+    ) -> tuple[BaseException | None, Run | None]:
+        """If aiohttp ran the chain for this call before: the error it met, and that run."""
         try:
             run = self.runs.earlier(request, handler)
-            return (None, None) if run is None else (run.error(), run.started)
+            return (None, None) if run is None else (run.error(), run)
         except Exception as error:
             self._fault(error)
             return None, None
@@ -163,7 +171,7 @@ class Books:
                 call,
                 request,
                 handler,
-                _error_type(error),
+                error_type(error),
                 Evidence(absent=is_absence(error), overload=is_timeout(error)),
                 patient=True,
                 permanent=kind == "permanent",
@@ -313,10 +321,16 @@ class Books:
             now = self._now()
             call.origin.strategy.succeeded(now, now - call.sent, call)
             if response.status in REDIRECTS:
-                self.runs.redirected(request, handler, call.started, now)
+                self.redirected(call, request, handler, now)
         except Exception as error:
             self._fault(error)
         self.end(call, "retry_success")
+
+    def redirected(
+        self, call: Call, request: ClientRequest, handler: ClientHandlerType, now: float
+    ) -> None:
+        """After an answer that aiohttp follows with a request of its own."""
+        self.runs.redirected(request, handler, call.started, call.resends + 1, now)
 
     def end(self, call: Call, outcome: Outcome) -> None:
         """Close a call's books, once: hand back what it reserved, count what it came to."""
@@ -340,10 +354,3 @@ class Books:
         """What is due with time: memory samples, sweeps, and runs that never came."""
         self.origins.tick(now)
         self.runs.forget(now)
-
-
-def _error_type(error: BaseException) -> str:
-    """OpenTelemetry's `error.type`: a status where the server (or a proxy) gave one."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return str(error.status)
-    return error_name(error)

@@ -92,6 +92,10 @@ class AdaptiveConfig:
         max_labelled_origins: origins that get metric labels of their own over the process's
             lifetime, 0 or more; the rest are counted together under `_OTHER`.
 
+    Traces:
+        attempt_spans: a CLIENT span for every attempt, injected into its headers. Off by default:
+            it costs a span an attempt, and OpenTelemetry's own instrumentation has one a call.
+
     Admission:
         admission: hold or refuse first attempts too while an origin is down (`OriginUnavailable`).
 
@@ -128,6 +132,7 @@ class AdaptiveConfig:
     budget_floor: float = 1 / 30
     max_origins: int = 1024
     max_labelled_origins: int = 100
+    attempt_spans: bool = False
     admission: bool = False
 
     def __post_init__(self) -> None:
@@ -140,6 +145,7 @@ class AdaptiveConfig:
         _span("window_duration", self.window_duration)
         _span("cleanup_interval", self.cleanup_interval)
         _flag("record_error_messages", self.record_error_messages)
+        _flag("attempt_spans", self.attempt_spans)
         _flag("admission", self.admission)
         _number("memory_threshold_mb", self.memory_threshold_mb, above=0.0)
         if self.memory_baseline_mb is not None:
@@ -198,6 +204,7 @@ class ConfigOverrides(TypedDict, total=False):
     budget_floor: float
     max_origins: int
     max_labelled_origins: int
+    attempt_spans: bool
     admission: bool
 
 

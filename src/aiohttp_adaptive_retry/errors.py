@@ -20,6 +20,7 @@ __all__ = (
     "OriginUnavailable",
     "error_name",
     "error_text",
+    "error_type",
 )
 
 #: The code of a success.
@@ -101,6 +102,13 @@ def error_name(error: BaseException) -> str:
     'TimeoutError'
     """
     return type(error).__qualname__.rpartition("<locals>.")[2]
+
+
+def error_type(error: BaseException) -> str:
+    """OpenTelemetry's `error.type`: a status where the server (or a proxy) gave one."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return str(error.status)
+    return error_name(error)
 
 
 # The authority ends at the first character that can't be part of it; what follows up to white

@@ -18,8 +18,9 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 
-from .attempt import BODILESS, REDIRECTS, arrive, discard, rearm, watch_upload
+from .attempt import BODILESS, REDIRECTS, Run, arrive, discard, rearm, watch_upload
 from .books import Books, Call
 from .config import AdaptiveConfig
 from .errors import OriginUnavailable
@@ -28,6 +29,7 @@ from .readings import take_snapshot
 from .snapshot import Snapshot
 from .strategy import checked_callable
 from .telemetry import Telemetry
+from .tracing import AttemptSpans
 
 __all__ = ("AdaptiveRetryMiddleware",)
 
@@ -41,6 +43,7 @@ class AdaptiveRetryMiddleware:
         config: what can be set; None for the defaults.
         meter_provider: where metrics go; None for OpenTelemetry's global provider, also one that
             is set later.
+        tracer_provider: where the spans of `attempt_spans` go; None for the global one.
         clock: monotonic seconds. sleep: an awaitable pause of so many seconds. random: a number
             from 0 to 1, for jitter. For tests and simulations.
 
@@ -59,6 +62,7 @@ class AdaptiveRetryMiddleware:
         config: AdaptiveConfig | None = None,
         *,
         meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
@@ -71,11 +75,17 @@ class AdaptiveRetryMiddleware:
             raise TypeError(
                 f"meter_provider must be a MeterProvider or None, got {meter_provider!r}"
             )
+        if tracer_provider is not None and not isinstance(tracer_provider, TracerProvider):
+            raise TypeError(
+                f"tracer_provider must be a TracerProvider or None, got {tracer_provider!r}"
+            )
         self._config = config
         self._clock = checked_callable("clock", clock)
         self._sleep = checked_callable("sleep", sleep)
         checked_callable("random", random)
         self._attempt_timeout = config.attempt_timeout
+        # Whether an attempt is no more than a call of the handler.
+        self._bare = config.attempt_timeout is None and not config.attempt_spans
         self._admission = config.admission
         self._fault = Faults()
         self._safe_clock = SafeClock(clock, self._fault)
@@ -84,6 +94,7 @@ class AdaptiveRetryMiddleware:
         self._retry_statuses = books.retry_statuses
         self._origins = books.origins
         self._noted = books.runs.noted
+        self._spans = AttemptSpans(config, tracer_provider, self._fault)
         self._telemetry = Telemetry(self, self._origins, meter_provider)
 
     @property
@@ -100,9 +111,9 @@ class AdaptiveRetryMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, and again where that is worth it. aiohttp calls this."""
-        began: float | None = None
+        earlier: Run | None = None
         if self._noted:
-            error, began = self._books.earlier_run(request, handler)
+            error, earlier = self._books.earlier_run(request, handler)
             if error is not None:
                 try:
                     raise error
@@ -133,18 +144,20 @@ class AdaptiveRetryMiddleware:
             return await handler(request)
         call: Call | None = None
         if self._admission:
-            call = Call(origin, started if began is None else began, started, upload)
+            call = Call(origin, started, upload, earlier)
             await self._admitted(call, request, handler)
-            began, started = call.started, call.sent
+            started = call.sent
         last: BaseException | ClientResponse | None = None
         try:
-            if self._attempt_timeout is None:
+            if self._bare:
                 response = await handler(request)
             else:
-                response = await self._bounded(request, handler)
+                response = await self._attempt(
+                    request, handler, 0 if earlier is None else earlier.sent
+                )
         except BaseException as error:
             if call is None:
-                call = Call(origin, started if began is None else began, started, upload)
+                call = Call(origin, started, upload, earlier)
             if not self._books.failed(call, request, handler, error):
                 raise
             if call.hold:
@@ -169,8 +182,9 @@ class AdaptiveRetryMiddleware:
                     else:
                         strategy.look(now, now - started, call)
                     if 300 < status < 400 and status in REDIRECTS:
-                        began = started if began is None else began
-                        self._books.runs.redirected(request, handler, began, now)
+                        if call is None:
+                            call = Call(origin, started, upload, earlier)
+                        self._books.redirected(call, request, handler, now)
                     origins.operations = left = origins.operations - 1
                     if left <= 0 or not now < origins.due:
                         self._books.tick(now)
@@ -178,7 +192,7 @@ class AdaptiveRetryMiddleware:
                     self._fault(error)
                 return response
             if call is None:
-                call = Call(origin, started if began is None else began, started, upload)
+                call = Call(origin, started, upload, earlier)
             if not await self._granted(call, request, handler, response):
                 return response
             if call.hold:
@@ -214,7 +228,7 @@ class AdaptiveRetryMiddleware:
                 last = None
                 self._sending(call, request)
                 try:
-                    response = await self._bounded(request, handler)
+                    response = await self._attempt(request, handler, call.resends)
                 except BaseException as error:
                     if not self._books.failed(call, request, handler, error):
                         raise
@@ -322,12 +336,21 @@ class AdaptiveRetryMiddleware:
             self._telemetry.retry_delay(call.origin.label, call.waited)
             span = trace.get_current_span()
             if span.is_recording():
-                span.set_attribute("http.request.resend_count", call.retries)
+                span.set_attribute("http.request.resend_count", call.resends)
         except Exception as error:
             self._fault(error)
 
+    async def _attempt(
+        self, request: ClientRequest, handler: ClientHandlerType, resends: int
+    ) -> ClientResponse:
+        """One attempt, until its response head; a span of its own around it if that is wanted."""
+        with self._spans.attempt(request, resends) as span:
+            response = await self._bounded(request, handler)
+            span.answered(response)
+        return response
+
     async def _bounded(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """One attempt, until its response head, within `attempt_timeout` if there is one."""
+        """Send, within `attempt_timeout` if there is one."""
         scope = asyncio.timeout(self._attempt_timeout)
         try:
             async with scope:

@@ -29,7 +29,7 @@ from .ledger import Label
 from .origins import Origins
 from .readings import Key, Sums, single, summed, windows_limit
 
-__all__ = ("SCHEMA_URL", "SCOPE", "Telemetry", "package_version")
+__all__ = ("SCHEMA_URL", "SCOPE", "VERSION", "Telemetry", "package_version")
 
 SCOPE: Final = "aiohttp_adaptive_retry"
 #: The semantic conventions that `server.address`, `server.port` and `error.type` are taken from.
@@ -53,7 +53,7 @@ def package_version() -> str:
 
 
 # Read at import: a middleware made on a running loop must not read files there.
-_VERSION: Final = package_version()
+VERSION: Final = package_version()
 
 
 class Telemetry:
@@ -92,7 +92,7 @@ class _Hub:
         self._attributes: dict[str, dict[Key, dict[str, str | int]]] = {
             name: {} for name in (*_COUNTERS, *_LEVELS)
         }
-        meter = metrics.get_meter(SCOPE, _VERSION, meter_provider=provider, schema_url=SCHEMA_URL)
+        meter = metrics.get_meter(SCOPE, VERSION, meter_provider=provider, schema_url=SCHEMA_URL)
         self.delay = meter.create_histogram(
             _PREFIX + "retry.delay",
             unit="s",
