@@ -209,7 +209,7 @@ async def arrive(response: ClientResponse) -> None:
         async with asyncio.timeout(_DRAIN_SECONDS):
             await response.content.wait_eof()
     except (TimeoutError, aiohttp.ClientError, OSError):
-        # As in `_drain`: the call's own deadline cuts the wait that follows.
+        # Only our own timeout: here the call's deadline comes as a cancellation.
         pass
 
 
@@ -230,17 +230,21 @@ async def discard(response: ClientResponse) -> None:
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:
+    scope = asyncio.timeout(_DRAIN_SECONDS)
     try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
+        async with scope:
             read = 0
             while not content.at_eof():
                 read += len(await content.readany())
                 if read > _DRAIN_BYTES:
                     return
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        # A bare TimeoutError of the call's deadline comes here too; the wait that follows is cut
-        # short by the same deadline.
+    except aiohttp.ClientError:
         pass
+    except OSError as error:
+        # A bare TimeoutError that is not ours is the call's deadline. aiohttp says it only once:
+        # who swallows it sends the next attempt after the deadline.
+        if isinstance(error, TimeoutError) and not scope.expired():
+            raise
 
 
 # The deadline.

@@ -262,6 +262,7 @@ class AdaptiveRetryMiddleware:
             if not call.hold:
                 await discard(response)
         except BaseException:
+            response.release()
             self._books.end(call, "ignored")
             raise
         return True

@@ -14,7 +14,9 @@ import trustme
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from .faults import Action, close, garbage, hang, raw, redirect, reply, reset
+from aiohttp_adaptive_retry import attempt
+
+from .faults import Action, close, endless, garbage, hang, raw, redirect, reply, reset
 from .support import FakeTime, Open, Serve, books, is_idle, plainly, retrying, tokens
 
 FAULTS = {
@@ -389,6 +391,28 @@ async def test_a_total_timeout_during_the_wait_is_final(
     with pytest.raises(TimeoutError):
         await session.get(server.url)
     assert server.hits == 1
+    assert retry.snapshot().failures == {"503": 1}
+    assert tokens(retry) == pytest.approx(4.0, abs=0.1)
+    books(retry, 1, ignored=1)
+    await is_idle(session)
+
+
+async def test_a_total_timeout_while_an_answer_is_let_go_of_is_final(
+    short: aiohttp.ClientTimeout,
+    serve: Serve,
+    open_session: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deadline may come in the moment that a body is given to end; nothing is sent after it."""
+    # So long a moment that the deadline is sure to come in it.
+    monkeypatch.setattr(attempt, "_DRAIN_SECONDS", 60.0)
+    server = await serve(endless(503), reply())
+    time = FakeTime()
+    session = open_session(retry := retrying(time), timeout=short, limit=1)
+    with pytest.raises(TimeoutError) as caught:
+        await session.get(server.url)
+    assert not isinstance(caught.value, aiohttp.ClientError)
+    assert (server.hits, time.waits) == (1, [])
     assert retry.snapshot().failures == {"503": 1}
     assert tokens(retry) == pytest.approx(4.0, abs=0.1)
     books(retry, 1, ignored=1)

@@ -79,6 +79,32 @@ async def test_a_call_cancelled_while_it_lets_go_of_an_answer(
     await is_idle(session)
 
 
+async def test_a_call_cancelled_while_an_answer_arrives(serve: Serve, open_session: Open) -> None:
+    """An answer that may have to be kept is given a moment too; cancelled in it, it is let go of,
+    and not left for the collector to find.
+    """
+    server = await serve(reply(503), endless(503))
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    session = open_session(retry := retrying(), limit=1)
+    call = asyncio.create_task(_get(session, server.url))
+    await until(lambda: server.hits == 2)
+    # What the server sent second has come, and is waited for without a count of it yet.
+    await asyncio.sleep(0.01)
+    assert retry.snapshot().failures == {"503": 1}
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del call
+    gc.collect()
+    assert complaints == []
+    assert server.hits == 2
+    books(retry, 2, ignored=1)
+    await is_idle(session)
+
+
 async def test_a_hundred_calls_cancelled_at_once(serve: Serve, open_session: Open) -> None:
     """Half of them waiting for an answer, half for a retry: all ignored, the pool whole."""
     server, other = await serve(hang()), await serve(reply(503))
