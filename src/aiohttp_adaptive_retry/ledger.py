@@ -8,6 +8,7 @@ belong to labels and not to origins; when an origin is evicted, nothing is lost 
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Final, Literal, get_args
 
@@ -38,11 +39,15 @@ class _Claims:
     """What has a label of its own in this process. Cold paths only, so a lock costs nothing."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew_lock()
         self._labels: set[Label] = {OTHER_LABEL}
         self._failures: set[tuple[Label, str]] = set()
         self._others = 0
         self._most_labels = 0
+
+    def renew_lock(self) -> None:
+        """For a forked child: the thread that held the lock may not be there."""
+        self._lock = threading.Lock()
 
     def label(self, label: Label, most: int) -> Label:
         """The label itself if it has, or may still get, a place; else `OTHER_LABEL`."""
@@ -78,6 +83,14 @@ class _Claims:
 
 
 _claims = _Claims()
+
+
+def _renew_lock() -> None:
+    _claims.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Tally:
@@ -150,13 +163,17 @@ class Ledger:
     def __init__(self, catalogue: ErrorCatalogue, max_labels: int, faults: Faults) -> None:
         self.catalogue = catalogue
         self._max_labels = max_labels
+        self.faults = faults
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Nothing counted yet."""
         # Replaced as a whole when a label comes to it, so that other threads can iterate over it.
         self.tallies: tuple[Tally, ...] = ()
         self._labels: dict[Label, Tally] = {}
         self.cleanups = {"periodic": 0, "memory": 0, "origin_limit": 0}
         self.evicted = {"capacity": 0, "expired": 0, "memory": 0, "origin": 0}
         self.origins_evicted = {"idle": 0, "memory": 0, "origin_limit": 0}
-        self.faults = faults
 
     def tally(self, label: Label) -> Tally:
         """The counts of that label, or of `OTHER_LABEL` where no more labels are to be had."""

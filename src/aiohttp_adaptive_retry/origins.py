@@ -136,6 +136,13 @@ class Origins:
         """The clock's reading."""
         return self._clock()
 
+    def start_anew(self) -> None:
+        """Know no origin and have counted nothing: for a forked child, where no call runs."""
+        self.table.clear()
+        self.newest = None
+        self.ledger.start_anew()
+        self.ledger.faults.count = 0
+
     def dissolve(self) -> None:
         """Count all that is left as evicted: the middleware is gone, and so are its windows."""
         for origin in self.listed():

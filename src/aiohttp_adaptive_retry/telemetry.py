@@ -13,6 +13,7 @@ keeps in its totals what a collected one had counted.
 from __future__ import annotations
 
 import operator
+import os
 import threading
 import weakref
 from collections import Counter, deque
@@ -126,6 +127,14 @@ class _Hub:
             self._reap()
             self._live[id(origins)] = origins
         weakref.finalize(owner, self._gone.append, id(origins)).atexit = False
+
+    def start_anew(self) -> None:
+        """In a forked child: nothing counted yet, and a lock that no lost thread can hold."""
+        self._lock = threading.Lock()
+        for sums in (*self._retired.values(), *self._reported.values()):
+            sums.clear()
+        for origins in self._live.values():
+            origins.start_anew()
 
     def _reap(self) -> None:
         """Move the counts of collected middlewares into the totals. Under the lock."""
@@ -309,3 +318,20 @@ def _hub_for(provider: MeterProvider | None) -> _Hub:
         if hub is None:
             hub = _hubs[provider] = _Hub(provider)
         return hub
+
+
+def _start_anew() -> None:
+    """In a forked child, which inherits our memory and no thread but the one that forked.
+
+    What was counted before is the parent's, who goes on reporting it: reported by the child as
+    well, it would be there twice. Calls in flight are the parent's too.
+    """
+    global _hubs_lock
+    _hubs_lock = threading.Lock()
+    for hub in (*_hubs.values(), _proxy_hub):
+        if hub is not None:
+            hub.start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,165 @@
+"""A process that forks after set-up, as gunicorn does with `preload_app`: each counts its own.
+
+The scripts run in processes of their own: forking one with pytest's threads proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+PRELUDE = """
+import asyncio, os, signal, sys, threading
+from tests.fakes import ORIGIN, Rig, by, metrics_in
+from aiohttp_adaptive_retry import ledger, telemetry
+
+def child(run):
+    # Forks, runs it there, and gives the exit status; what hangs is killed by the alarm.
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        try:
+            run()
+            sys.stdout.flush()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+def requests(rig):
+    return by(rig.metrics().get("adaptive_retry.requests", {}), "adaptive_retry.outcome")
+"""
+
+
+def run(script: str) -> list[str]:
+    """Run it to its end; the lines that it printed."""
+    done = subprocess.run(
+        # Python 3.12 warns of forks beside threads, which is what these are about.
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", PRELUDE + script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_parent_and_child_report_what_each_has_counted() -> None:
+    """What was counted before the fork stays the parent's: together they tell the truth."""
+    lines = run("""
+rig = Rig([200, 503, 200, 200])
+async def calls(number):
+    for _ in range(number):
+        await rig.call()
+asyncio.run(calls(3))
+rig.middleware._fault.count = 1
+rig.metrics()                                  # an exporter has seen them
+def forked():
+    snapshot = rig.middleware.snapshot()
+    print("child", requests(rig), snapshot.origins, snapshot.faults)
+    asyncio.run(calls(2))
+    print("child", requests(rig), rig.middleware.snapshot().attempts["original"])
+assert child(forked) == 0
+print("parent", requests(rig))
+""")
+    assert lines == [
+        "child {} () 0",
+        "child {'first_success': 2, 'retry_success': 0, 'failed_without_retry': 0, "
+        "'failed_after_retry': 0, 'refused': 0, 'ignored': 0} 2",
+        "parent {'first_success': 2, 'retry_success': 1, 'failed_without_retry': 0, "
+        "'failed_after_retry': 0, 'refused': 0, 'ignored': 0}",
+    ]
+
+
+def test_counts_of_collected_middlewares_stay_the_parents_too() -> None:
+    """The totals of middlewares that are gone are not the child's either."""
+    lines = run("""
+rig = Rig()
+asyncio.run(rig.call())
+rig.middleware = None
+requests(rig)
+def forked():
+    print("child", requests(rig))
+assert child(forked) == 0
+print("parent", requests(rig)["first_success"])
+""")
+    assert lines == ["child {}", "parent 1"]
+
+
+def test_a_call_in_flight_is_the_parents() -> None:
+    """The child does not wait for ever for the end of a call that it does not run."""
+    lines = run("""
+rig = Rig()
+async def main():
+    entered = asyncio.Event()
+    async def stuck(request):
+        entered.set()
+        await asyncio.Event().wait()
+    rig.upstream = stuck
+    task = asyncio.create_task(rig.call())
+    await entered.wait()
+    def forked():
+        print("child", len(rig.middleware.snapshot().origins))
+    assert child(forked) == 0
+    print("parent", [origin.in_flight for origin in rig.middleware.snapshot().origins])
+    task.cancel()
+asyncio.run(main())
+""")
+    assert lines == ["child 0", "parent [1]"]
+
+
+@pytest.mark.parametrize("lock", ["ledger._claims._lock", "telemetry._hubs_lock", "hub._lock"])
+def test_a_lock_that_another_thread_held_does_not_stop_the_child(lock: str) -> None:
+    """An exporter's thread may be at work at the moment of the fork, and is not in the child."""
+    lines = run(f"""
+rig = Rig()
+hub = telemetry._hubs[rig.provider]
+held = threading.Event()
+def hold():
+    with {lock}:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+def forked():
+    asyncio.run(rig.call())
+    print(requests(rig)["first_success"])
+    fresh = Rig()
+    asyncio.run(fresh.call())
+    print(requests(fresh)["first_success"])
+assert child(forked) == 0
+""")
+    assert lines == ["1", "1"]
+
+
+def test_a_provider_set_after_the_fork_serves_a_middleware_made_before() -> None:
+    """gunicorn's `post_fork`: the application is loaded, then each worker sets up its telemetry."""
+    lines = run("""
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
+rig = Rig()
+rig.middleware = AdaptiveRetryMiddleware()
+def forked():
+    rig.reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([rig.reader]))
+    asyncio.run(rig.call())
+    print(requests(rig)["first_success"])
+assert child(forked) == 0
+assert child(forked) == 0
+""")
+    assert lines == ["1", "1"]
