@@ -26,7 +26,6 @@ from datetime import timedelta
 
 import aiohttp
 import demo_view as view
-import otlp
 from demo_board import Board, Receiver, at_client, at_server
 from demo_load import CALL_TIMEOUT, Load, Send, adaptive_client, plain_client
 from demo_phases import ADAPTIVE, LIVE, PHASES, PLAIN, Schedule
@@ -36,7 +35,7 @@ from rich.console import Console
 from rich.live import Live
 from yarl import URL
 
-from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
 
 #: Calls a second for each kind of client.
 RATE = 40.0
@@ -237,21 +236,21 @@ def main() -> int:
     options = parse()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     console = view.make_console(interactive=sys.stdout.isatty())
-    provider = None
-    if otlp.endpoint_is_set():
-        try:
-            protocol, endpoint = otlp.destination()
-            interval = min(5.0, options.seconds / 10)
-            provider = otlp.set_up_metrics("adaptive-retry-demo", interval=interval)
-        except ValueError as error:
-            print(f"The demo failed: {error}", file=sys.stderr)
-            return 1
-        console.print(f"Metrics go to {endpoint} ({protocol}).", soft_wrap=True)
+    export = None
     try:
-        return asyncio.run(run(options, console, provider))
+        protocol, endpoint, chosen = otlp.destination()
+        if chosen:
+            interval = min(5.0, options.seconds / 10)
+            export = otlp.configure("adaptive-retry-demo", export_interval=interval)
+            console.print(f"Metrics go to {endpoint} ({protocol}).", soft_wrap=True)
+    except ValueError as error:
+        print(f"The demo failed: {error}", file=sys.stderr)
+        return 1
+    try:
+        return asyncio.run(run(options, console, export.meter_provider if export else None))
     finally:
-        if provider is not None:
-            otlp.shut_down(provider)
+        if export is not None:
+            export.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from aiohttp import ClientRequest, ClientResponse, ClientTimeout
+from aiohttp import ClientRequest, ClientResponse, ClientTimeout, HttpVersion11
 from aiohttp.client_middlewares import build_client_middlewares
 from multidict import CIMultiDict, CIMultiDictProxy
 from opentelemetry.sdk.metrics import MeterProvider
@@ -64,6 +64,7 @@ class Response:
 
     content = _Content()
     content_length = 0
+    version = HttpVersion11
     connection = None
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None) -> None:

@@ -71,7 +71,8 @@ def test_no_collector_holds_up_the_end(protocol: str, collector: str) -> None:
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{mute.getsockname()[1]}",
         )
     assert done.returncode == 0
-    assert "Traceback" not in done.stderr
+    # The SDK writes what it could not deliver, older ones with a traceback; we write one line.
+    assert done.stdout.splitlines()[-1].startswith("last export and shutdown: ")
     took = re.search(r"last export and shutdown: ([\d.]+) s", done.stdout)
     assert took
     # Its limit is 3 s. Without one it would be the exporter's 5.
