@@ -146,15 +146,58 @@ def test_old_trouble_is_not_waited_for() -> None:
     assert bench.fail().reason == "origin_down"
 
 
-def test_overload_is_left_alone() -> None:
-    """While successes are slow, what a flooded origin does is not retried; other errors are."""
+def congested() -> Bench:
+    """A bench whose successes have become slow."""
     bench = Bench()
     bench.ok(100)
     bench.ok(40, latency=0.2)
-    assert bench.fail(OVERLOADED).reason == "congested"
-    assert bench.fail(TIMED_OUT).reason == "congested"
+    assert bench.strategy.health.congested
+    return bench
+
+
+@pytest.mark.parametrize("evidence", [OVERLOADED, TIMED_OUT])
+def test_overload_is_left_alone(evidence: Evidence) -> None:
+    """While successes are slow, what a flooded origin does is not retried; other errors are."""
+    bench = congested()
+    assert bench.fail(evidence, patient=False).reason == "congested"
+    trial = Trial()
+    decision = bench.fail(evidence, trial)
+    waited = 0.0
+    while decision.reason is None:
+        assert decision.hold
+        assert not trial.reserved
+        waited += decision.delay
+        decision = bench.wait(decision, trial)
+    assert decision.reason == "congested"
+    assert 1.0 <= waited <= 2.0
+    assert bench.strategy.health.held == 0
     bench.ok()
     assert bench.fail(ANSWERED).reason is None
+
+
+def test_overload_that_passes_at_once_was_none() -> None:
+    """A call waits a moment for successes to be as fast as usual again, and then is retried."""
+    bench = congested()
+    trial = Trial()
+    decision = bench.fail(OVERLOADED, trial)
+    while bench.strategy.health.congested:
+        bench.ok(latency=0.02)
+    bench.clock.now = trial.failed_at
+    decision = bench.wait(decision, trial)
+    assert decision == Decision(0.0, None)
+    assert trial.reserved
+
+
+def test_a_wait_for_relief_ends_though_the_clock_stands_still() -> None:
+    """No clock that breaks makes a call wait for ever."""
+    bench = congested()
+    trial, waited = Trial(), 0.0
+    decision = bench.fail(OVERLOADED, trial)
+    while decision.hold:
+        waited += decision.delay
+        decision = bench.strategy.woken(bench.clock.now, trial)
+    assert decision.reason == "congested"
+    assert waited <= 13.0
 
 
 def test_what_never_mends_is_not_retried() -> None:

@@ -73,7 +73,7 @@ def test_slow_successes_tell_congestion_and_usual_ones_end_it() -> None:
 
 
 def test_overload_errors_lower_the_bar_but_are_none_by_themselves() -> None:
-    """At 1.4 of the usual latency only errors that speak of overload make it congestion."""
+    """At 1.6 of the usual latency only errors that speak of overload make it congestion."""
 
     def run(latency: float, every: int) -> bool:
         health = Health()
@@ -86,9 +86,24 @@ def test_overload_errors_lower_the_bar_but_are_none_by_themselves() -> None:
                 health.succeeded(now, latency, fresh=True)
         return health.congested
 
-    assert not run(0.07, 0)
-    assert run(0.07, 3)
+    assert not run(0.08, 0)
+    assert run(0.08, 3)
     assert not run(0.05, 3)
+
+
+def test_congestion_ends_where_latency_is_usual_again_whatever_errors_say() -> None:
+    """Errors that speak of overload do not keep alive what a few slow successes began."""
+    health = Health()
+    now = fed(health, [0.05] * 200)
+    now = fed(health, [0.15] * 30, now)
+    assert health.congested
+    for number in range(60):
+        now += 0.1
+        if number % 3 == 0:
+            fail(health, now, overload=True)
+        else:
+            health.succeeded(now, 0.05, fresh=True)
+    assert not health.congested
 
 
 def test_latency_of_long_ago_says_nothing() -> None:

@@ -144,6 +144,9 @@ class Cluster:
             chance = world.errors[index].at(time)
             if chance > 0.0 and uniform(call.key, number, ERROR) < chance:
                 error = self._error_type(call.key, number)
+                if error == "Timeout":
+                    # Lost on its way.
+                    return error, math.inf, 0.0, None
                 if error != "500":
                     # A gateway or a socket failed: no worker has seen the request.
                     return error, time, 0.0, None

@@ -54,6 +54,12 @@ _PROBE_GROWTH: Final = 0.4
 _FIRST_PROBE_SHARE: Final = 0.5
 _FIRST_PROBE_LEAST: Final = 0.2
 _FIRST_PROBE_MOST: Final = 1.0
+# A call that met overload waits so many seconds for congestion to pass before it gives up. What
+# chance made look like congestion is over by then (errors_20% where all are 503 or timeouts); for
+# what is no chance little is waited (shedding_503).
+_RELIEF: Final = 1.25
+# It looks so often meanwhile, seconds.
+_RELIEF_POLL: Final = 0.2
 # A held call asks again after this share of the trouble's age, within these bounds: its wait is
 # little longer than the trouble (blips_200ms), and a crowd of held calls costs little work.
 _POLL_SHARE: Final = 0.05
@@ -96,7 +102,17 @@ class Evidence(NamedTuple):
 class Trial:
     """What the strategy remembers of one call, from its first failure or `admit` to its end."""
 
-    __slots__ = ("alone", "code", "failed_at", "failures", "held", "holding", "limited", "reserved")
+    __slots__ = (
+        "alone",
+        "code",
+        "failed_at",
+        "failures",
+        "flooded",
+        "held",
+        "holding",
+        "limited",
+        "reserved",
+    )
 
     def __init__(self) -> None:
         #: Attempts that failed.
@@ -108,6 +124,8 @@ class Trial:
         self.failed_at = 0.0
         #: Whether it was told to come later, and waits for that moment.
         self.limited = False
+        #: Whether it met overload while the origin was congested, and waits for that to pass.
+        self.flooded = False
         #: Whether nothing had been heard of the origin for long when the call failed first.
         self.alone = False
         #: Whether it is being held, and for how many seconds it was in all. Counted by what it was
@@ -209,6 +227,7 @@ class Deciding:
         health.failed(now, first=first, limited=limited, overload=overload)
         trial.code, trial.failed_at = code, now
         trial.limited = limited and retry_after is not None
+        trial.flooded = False
         if limited and retry_after is not None:
             health.limited_until = max(health.limited_until, now + min(retry_after, longest))
         if obstacle is not None:
@@ -231,6 +250,9 @@ class Deciding:
             # A silence that came out of nothing is an outage, whatever the latency was before.
             and (health.streak < SUSPICIOUS or not health.silent)
         ):
+            if patient:
+                trial.flooded = True
+                return self._await_relief(now, trial, remaining)
             return Decision(0.0, "congested")
         # One refusal alone may be a blip. A timeout has cost so much time that no blip is left.
         silence = absent and (overload or health.streak > 1.0)
@@ -275,6 +297,8 @@ class Deciding:
     def _woken(self, now: float, trial: Trial, remaining: float | None) -> Decision:
         health = self.health
         if trial.failures:
+            if trial.flooded:
+                return self._await_relief(now, trial, remaining)
             if not trial.limited:
                 return self._hold_for_news(now, trial, remaining)
             if self._limit(now) > 0.0:
@@ -286,6 +310,15 @@ class Deciding:
             health.last_sent = now
             return _SEND
         return self._hold(now, trial, remaining, self._congested_for(now), "congested")
+
+    def _await_relief(self, now: float, trial: Trial, remaining: float | None) -> Decision:
+        """A call that met overload waits a moment for it to pass."""
+        health = self.health
+        if not health.congested and health.release(now, self._urgency(trial, remaining)):
+            return self._go(now, trial, remaining)
+        if now - trial.failed_at >= _RELIEF or trial.held >= self.config.hold_cap:
+            return Decision(0.0, "congested")
+        return self._ask_again(trial, remaining, _RELIEF_POLL, "congested")
 
     def _hold_for_news(self, now: float, trial: Trial, remaining: float | None) -> Decision:
         """A call that failed waits for its origin to come back, or finds out."""
@@ -327,8 +360,14 @@ class Deciding:
         """Ask again a little later, unless the trouble is too old or the call held for too long."""
         if age > _YOUNG or trial.held >= self.config.hold_cap:
             return Decision(0.0, reason)
+        pause = min(_POLL_MOST, max(_POLL_LEAST, _POLL_SHARE * age))
+        return self._ask_again(trial, remaining, pause, reason)
+
+    def _ask_again(
+        self, trial: Trial, remaining: float | None, pause: float, reason: Reason
+    ) -> Decision:
         # Half to one and a half: those who were held together do not ask together.
-        pause = min(_POLL_MOST, max(_POLL_LEAST, _POLL_SHARE * age)) * (0.5 + self._random())
+        pause *= 0.5 + self._random()
         if remaining is not None and pause >= remaining:
             return Decision(0.0, "deadline")
         return self._held(trial, pause, reason)

@@ -49,7 +49,10 @@ _SLOWED: Final = 1.7
 _RELIEVED: Final = 1.3
 # ... and never where they exceed it by less, whatever errors say: a bad server among good ones
 # gives 503 too, and then retries mend (one_bad_of_five).
-_LEAST_SLOWED: Final = 1.25
+_LEAST_SLOWED: Final = 1.35
+# Where latency itself is usual again it is over too, whatever errors say: else 503 by chance would
+# keep alive what a few slow successes began (errors_20% where all are 503).
+_USUAL_AGAIN: Final = 1.15
 # How much the share of overload errors adds: 20 % of them count as latency raised by half. A
 # short queue that sheds load hardly slows anybody (shedding_503).
 _OVERLOAD_WEIGHT: Final = 2.5
@@ -248,7 +251,7 @@ class Health:
         load = self._fast * (1.0 + _OVERLOAD_WEIGHT * self._overload_share)
         if self.congested:
             self._slow = slow + _SLOW_CONGESTED * (latency - slow)
-            self.congested = load >= _RELIEVED * slow
+            self.congested = load >= _RELIEVED * slow and self._fast >= _USUAL_AGAIN * slow
             return
         if self._successes * _SLOW < 1.0:
             self._successes += 1

@@ -2,15 +2,15 @@
 
 In five sentences. An attempt that failed with an answer is retried after a short, growing, jittered
 wait, unless retries of its type hardly ever mend, or it speaks of overload while successes have
-become slow. A call that got no answer, like any while the origin is down, is held until another
-call's success shows that the origin is back or, where hardly anybody else calls, until a probe
-finds out. Calls that were held are let go at the pace of successes of usual latency, the most
-urgent first, and none is held for more than `hold_cap` seconds or once the trouble is older than
-40. Every retry needs a token that successes earn, that comes back if the retry mends, and that is
-lost if it does not; what a server asks for in Retry-After is waited for or handed to the caller.
-With `admission=True` first attempts too wait out what a limiter asks for, are held while the origin
-is down but for one probe at a time, and are thinned while it is congested, to where latency stays
-bearable.
+become slow and stay so for a second. A call that got no answer, like any while the origin is down,
+is held until another call's success shows that the origin is back or, where hardly anybody else
+calls, until a probe finds out. Calls that were held are let go at the pace of successes of usual
+latency, the most urgent first, and none is held for more than `hold_cap` seconds or once the
+trouble is older than 40. Every retry needs a token that successes earn, that comes back if the
+retry mends, and that is lost if it does not; what a server asks for in Retry-After is waited for or
+handed to the caller. With `admission=True` first attempts too wait out what a limiter asks for, are
+held while the origin is down but for one probe at a time, and are thinned while it is congested, to
+where latency stays bearable.
 
 The rules are in deciding.py, what is learnt of the origin in health.py. All of it is synchronous
 arithmetic over plain values that knows neither aiohttp nor asyncio nor OpenTelemetry; time and
