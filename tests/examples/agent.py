@@ -61,8 +61,11 @@ def binary() -> Path:
 
 
 @contextmanager
-def running_agent(folder: Path) -> Iterator[Agent]:
-    """An agent on free ports, with all its files in `folder`; it is gone afterwards."""
+def running_agent(folder: Path, show: str = "metrics") -> Iterator[Agent]:
+    """An agent on free ports, with all its files in `folder`; it is gone afterwards.
+
+    `show` is what it writes down: metrics or traces.
+    """
     program = binary()
     grpc, http, log = free_port(), free_port(), folder / "agent.out"
     with (
@@ -76,7 +79,7 @@ def running_agent(folder: Path) -> Iterator[Agent]:
                 f"--pid-file={folder / 'agent.pid'}",
                 f"--log-file={folder / 'agent.log'}",
                 "--exporter=blackhole",
-                "--debug-log=metrics",
+                f"--debug-log={show}",
                 "--debug-log-verbosity=detailed",
             ],
             env=environment(),

@@ -34,6 +34,22 @@ def test_metrics_arrive_at_a_real_agent(protocol: str, tmp_path: Path) -> None:
     assert "service.instance.id: Str(" in log
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_spans_of_attempts_arrive_at_a_real_agent(protocol: str, tmp_path: Path) -> None:
+    """With `--traces` every request that the server received is a span there."""
+    with running_agent(tmp_path, "traces") as agent, scripted(200, 503) as server:
+        done = run("otlp.py", "--traces", f"{server.url}/private", **agent.variables(protocol))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert eventually(lambda: "http.request.resend_count" in agent.log), agent.log
+        assert len(server.received) == 4
+        log = agent.log
+    assert len(re.findall(r"-> http.request.method: Str\(GET\)", log)) == 4
+    assert len(re.findall(r"-> error.type: Str\(503\)", log)) == 1
+    assert len(re.findall(r"-> http.request.resend_count: Int\(1\)", log)) == 1
+    assert "aiohttp_adaptive_retry" in log
+    assert "private" not in log
+
+
 def test_the_environment_names_the_service(tmp_path: Path) -> None:
     """Standard variables win over the example's own words, and those for metrics over the rest."""
     with running_agent(tmp_path) as agent:
