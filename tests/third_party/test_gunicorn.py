@@ -26,6 +26,9 @@ from aiohttp_adaptive_retry.otlp import configure
 export = configure("shop", export_interval=0.1) if os.environ["SET_UP"] == "preload" else None
 # Made in the master, used in the workers.
 retry = AdaptiveRetryMiddleware(meter_provider=export.meter_provider if export else None)
+if export:
+    # The master's connection is open when it forks.
+    export.meter_provider.force_flush()
 
 async def session(app):
     async with aiohttp.ClientSession(middlewares=[retry]) as app["session"]:
@@ -87,6 +90,11 @@ def test_the_workers_metrics_add_up(set_up: str, tmp_path: Path) -> None:
             instance: total for _, instance, _, total in receiver.series("adaptive_retry.attempts")
         }
         instances = {resource["service.instance.id"] for resource in receiver.resources()}
+        users: dict[int, set[str]] = {}
+        for port, instance, _, _ in receiver.series("adaptive_retry.origins.limit"):
+            users.setdefault(port, set()).add(instance)
+    # No connection was used by two of them.
+    assert {len(instances) for instances in users.values()} == {1}
     assert receiver.damaged == 0
     assert sum(totals.values()) == len(upstream.received) == 30, log.read_text()
     # As many as served; the master exports as well if it was set up.
