@@ -12,7 +12,7 @@ import hashlib
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from yarl import URL
 
 #: Longer than any test, and than pytest's patience.
 FOR_EVER = 3600.0
+
+
+#: Of a body no more than this is kept.
+_KEPT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Body:
     sha256: str
     #: Whether it came to the end that its head, or its last chunk, promised.
     complete: bool
+    #: Its first megabyte.
+    data: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass
@@ -42,33 +48,52 @@ class Exchange:
     method: str = ""
     path: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    body: Body | None = None
 
-    async def read_body(self) -> Body:
-        """Read the body to its end, and put it on the server's list."""
-        digest, size, complete = hashlib.sha256(), 0, False
+    async def read_body(
+        self, after: int = 0, then: Callable[[], Awaitable[bool]] | None = None
+    ) -> Body:
+        """Read the body to its end, and put it on the server's list.
+
+        `then` happens once `after` bytes are here, or at the end of a shorter body; if it says
+        False, what is left is not read.
+        """
+        digest, size, complete, kept = hashlib.sha256(), 0, False, bytearray()
         try:
-            if "chunked" in self.headers.get("transfer-encoding", ""):
-                while length := int(await self.reader.readline() or b"", 16):
-                    chunk = await self.reader.readexactly(length + 2)
-                    digest.update(chunk[:-2])
-                    size += length
-                await self.reader.readline()
-            else:
-                left = int(self.headers.get("content-length", "0"))
-                while left:
-                    part = await self.reader.read(min(left, 1 << 16))
-                    if not part:
-                        raise EOFError
+            async with contextlib.aclosing(self._parts()) as parts:
+                async for part in parts:
                     digest.update(part)
                     size += len(part)
-                    left -= len(part)
-            complete = True
+                    kept += part[: _KEPT - len(kept)]
+                    if then is not None and size >= after:
+                        now, then = then, None
+                        if not await now():
+                            break
+                else:
+                    complete = True
         except (EOFError, ValueError, ConnectionError):
             # IncompleteReadError is an EOFError; a chunk without a length is where a body broke.
             pass
-        body = Body(size, digest.hexdigest(), complete)
-        self.server.bodies.append(body)
-        return body
+        self.body = Body(size, digest.hexdigest(), complete, bytes(kept))
+        self.server.bodies.append(self.body)
+        if then is not None:
+            await then()
+        return self.body
+
+    async def _parts(self) -> AsyncGenerator[bytes, None]:
+        if "chunked" in self.headers.get("transfer-encoding", ""):
+            while length := int(await self.reader.readline() or b"", 16):
+                chunk = await self.reader.readexactly(length + 2)
+                yield chunk[:-2]
+            await self.reader.readline()
+            return
+        left = int(self.headers.get("content-length", "0"))
+        while left:
+            part = await self.reader.read(min(left, 1 << 16))
+            if not part:
+                raise EOFError
+            yield part
+            left -= len(part)
 
     async def send(self, data: bytes) -> None:
         """Write, and let it leave, unless the client has left before."""
@@ -142,7 +167,12 @@ class FaultServer:
             await self._server.wait_closed()
 
     def _next(self) -> Action:
+        """The action that the next attempt will meet."""
         return self.script[min(self.hits, len(self.script) - 1)]
+
+    def keeps_connection(self) -> bool:
+        """Whether the next attempt may come on a connection that is open already."""
+        return not self._next().at_accept
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of ours: the one that asyncio would make complains when it is cancelled.
@@ -215,13 +245,15 @@ def reply(
 
 
 def raw(data: bytes, *, then: str = "serve") -> Action:
-    """These very bytes, and then: "serve" the next request, "close", or "hang"."""
+    """These very bytes, and then: "serve" the next request, "close", "reset", or "hang"."""
 
     async def run(exchange: Exchange) -> bool:
         await exchange.read_body()
         await exchange.send(data)
         if then == "hang":
             await exchange.reader.read()
+        if then == "reset":
+            hard_close(exchange)
         return then == "serve"
 
     return Action(run)
@@ -253,15 +285,20 @@ def close(*, at_accept: bool = False) -> Action:
     return Action(run, at_accept)
 
 
+def hard_close(exchange: Exchange) -> None:
+    """End the connection with RST instead of FIN."""
+    sock = exchange.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    exchange.writer.transport.abort()
+
+
 def reset(*, at_accept: bool = False) -> Action:
     """No answer, only RST."""
 
     async def run(exchange: Exchange) -> bool:
         if not at_accept:
             await exchange.read_body()
-        sock = exchange.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        exchange.writer.transport.abort()
+        hard_close(exchange)
         return False
 
     return Action(run, at_accept)

@@ -1,0 +1,153 @@
+"""What holds after every call, whatever happened to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import aiohttp
+
+from aiohttp_adaptive_retry import OriginUnavailable
+from aiohttp_adaptive_retry.ledger import OUTCOMES
+
+from .bodies import BODIES
+from .faults import RETRIED
+from .world import Call, Ending, World
+
+__all__ = ("SENT_AGAIN", "obey")
+
+#: Methods that may be sent twice.
+SENT_AGAIN = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+#: How an attempt ends that the server may never have heard of.
+_LEFT = (asyncio.CancelledError, TimeoutError)
+
+
+def obey(world: World, calls: list[Call], endings: list[Ending]) -> None:
+    """All laws. Call number n was made with the name `str(n)`, and has ended."""
+    tries = [
+        sum(attempt.call == str(number) for attempt in world.attempts)
+        for number in range(len(calls))
+    ]
+    assert sum(tries) == len(world.attempts)
+    _attempts_are_bounded(world, tries)
+    _bodies_are_whole(world, calls)
+    _deadlines_are_kept(world, calls, endings)
+    _outcomes_are_counted(world, calls, endings, tries)
+    _failures_are_counted(world)
+    _waste_is_paid_for(world)
+    _nothing_is_held(world)
+
+
+def _attempts_are_bounded(world: World, tries: list[int]) -> None:
+    """Not more than `max_attempts` for a call, and the server saw no attempt that we did not."""
+    for count in tries:
+        assert count <= world.retry.config.max_attempts
+    sent = sum(count > 0 for count in tries)
+    assert world.retry.snapshot().attempts == {
+        "original": sent,
+        "retry": len(world.attempts) - sent,
+    }
+    assert world.server.hits <= len(world.attempts)
+    if not any(isinstance(attempt.came_to, _LEFT) for attempt in world.attempts):
+        assert world.server.hits == len(world.attempts)
+
+
+def _bodies_are_whole(world: World, calls: list[Call]) -> None:
+    """What the server took for a complete body is what the caller sent, all of it."""
+    for exchange in world.server.requests:
+        if exchange.body is not None and exchange.body.complete:
+            kind = BODIES[calls[int(exchange.headers["x-call"])].body]
+            assert kind.arrived(exchange), (kind.sent[0][:20], exchange.body)
+
+
+def _deadlines_are_kept(world: World, calls: list[Call], endings: list[Ending]) -> None:
+    """By the clock that waits move on no attempt begins at a call's deadline or after it."""
+    for attempt in world.attempts:
+        number = int(attempt.call)
+        assert attempt.at < endings[number].began + calls[number].total
+
+
+def _ended(ending: Ending, tries: int) -> str:
+    """The outcome by which a call is to be counted."""
+    if isinstance(ending.error, OriginUnavailable):
+        assert tries == 0
+        return "refused"
+    assert tries > 0
+    if isinstance(ending.error, TimeoutError) and not isinstance(ending.error, aiohttp.ClientError):
+        return "ignored"
+    if ending.error is not None or ending.status in RETRIED:
+        return "failed_after_retry" if tries > 1 else "failed_without_retry"
+    return "retry_success" if tries > 1 else "first_success"
+
+
+def _outcomes_are_counted(
+    world: World, calls: list[Call], endings: list[Ending], tries: list[int]
+) -> None:
+    """Each call once, by what its caller got; each that failed with one reason, the right one."""
+    snapshot = world.retry.snapshot()
+    assert snapshot.faults == 0
+    expected = Counter(map(_ended, endings, tries))
+    counted = {name: getattr(snapshot.requests, name) for name in OUTCOMES}
+    assert counted == {name: expected[name] for name in OUTCOMES}
+    assert sum(counted.values()) == len(calls)
+    reasons = Counter(snapshot.suppressed)
+    unsafe = exhausted = fragile = 0
+    for call, ending, count in zip(calls, endings, tries, strict=True):
+        if not _ended(ending, count).startswith("failed"):
+            continue
+        if call.method not in SENT_AGAIN and not call.key:
+            assert count == 1
+            unsafe += 1
+        elif count == world.retry.config.max_attempts:
+            exhausted += 1
+        elif BODIES[call.body].fragile:
+            fragile += 1
+    # A call that was refused or has failed, and no other, says once why.
+    assert reasons.total() == sum(
+        expected[name] for name in ("failed_without_retry", "failed_after_retry", "refused")
+    )
+    assert reasons["not_idempotent"] == unsafe
+    assert reasons["max_attempts"] == exhausted
+    assert reasons["body_not_replayable"] <= fragile
+
+
+def _failures_are_counted(world: World) -> None:
+    """By type, as a middleware behind ours saw them."""
+    seen = Counter(attempt.failure for attempt in world.attempts if attempt.failure)
+    assert dict(world.retry.snapshot().failures) == dict(seen)
+
+
+def _waste_is_paid_for(world: World) -> None:
+    """Retries that failed are no more than the budget's rule allows."""
+    config = world.retry.config
+    firsts: set[str] = set()
+    wasted = mended = successes = failures = silences = 0
+    for attempt in world.attempts:
+        retry = attempt.call in firsts
+        firsts.add(attempt.call)
+        if attempt.failure:
+            failures += 1
+            wasted += retry
+        elif isinstance(attempt.came_to, int):
+            silences += failures > 1
+            failures = 0
+            successes += 1
+            mended += retry
+    elapsed = world.time.now - world.began
+    assert wasted <= (
+        config.budget_initial
+        + config.budget_deposit * successes
+        + config.budget_floor * elapsed
+        + mended
+        + silences
+        + 1e-6
+    )
+
+
+def _nothing_is_held(world: World) -> None:
+    """No call is in flight or held, and every token that was reserved is spent or back."""
+    for origin in world.retry.snapshot().origins:
+        assert (origin.in_flight, origin.held) == (0, 0)
+        assert 0.0 <= origin.budget_available <= origin.budget_limit

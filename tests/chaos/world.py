@@ -1,0 +1,261 @@
+"""A server that plays a script, a resolver that plays its part in it, and a caller in between.
+
+An attempt takes one step of the script: in the resolver, at its connection or with its head,
+whichever the step is about. What every attempt came to is noted by a middleware behind ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry.errors import error_name
+
+from ..wire.faults import Action, Exchange, FaultServer
+from ..wire.support import FakeTime
+from .bodies import BODIES
+from .faults import ANSWERS, ENDLESS, OK, RETRIED, Fault, Script
+
+__all__ = ("Attempt", "Call", "Ending", "World", "what_came_of")
+
+HOST = "upstream.test"
+#: Seconds for an attempt, or a call without the middleware, that would never end.
+SOON = 0.1
+#: Seconds for what must happen at once.
+AT_ONCE = 20.0
+
+
+class ScriptedServer(FaultServer):
+    """A fault server whose script is names."""
+
+    def __init__(self, names: Script) -> None:
+        super().__init__()
+        self.names = names
+
+    def step(self) -> Fault:
+        """What the next attempt will meet."""
+        return ANSWERS[self.names[min(self.hits, len(self.names) - 1)]]
+
+    def keeps_connection(self) -> bool:
+        """Whether the next attempt may come on a connection that is open already."""
+        return self.step().place == "request"
+
+    def _next(self) -> Action:
+        action = self.step().action
+        return Action(self._elsewhere, at_accept=True) if action is None else self._asked(action)
+
+    @staticmethod
+    async def _elsewhere(exchange: Exchange) -> bool:
+        """A connection that nobody asked the resolver for."""
+        raise AssertionError("this attempt was not to come here")
+
+    @staticmethod
+    def _asked(action: Action) -> Action:
+        """Tell a client that waits for it to go on with its body first."""
+        if action.at_accept:
+            return action
+
+        async def run(exchange: Exchange) -> bool:
+            if "expect" in exchange.headers:
+                await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return await action.run(exchange)
+
+        return Action(run)
+
+
+class ScriptedResolver(AbstractResolver):
+    """Sends an attempt to the server, or to what the script has instead."""
+
+    def __init__(self, server: ScriptedServer, nobody: int) -> None:
+        self._server = server
+        self._nobody = nobody
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        step = self._server.step()
+        if step.place == "name":
+            self._server.hits += 1
+            if step.endless:
+                await asyncio.Event().wait()
+            if aiohttp.ClientConnectorDNSError in step.raises:
+                raise OSError(None, "no such host")
+            port = self._nobody
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class Attempt:
+    """One attempt as a middleware behind ours saw it."""
+
+    call: str
+    #: By the fake clock.
+    at: float
+    #: A status, or the exception; None while it is under way.
+    came_to: int | BaseException | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Under which name it is to be counted as a failure, if it is one."""
+        end = self.came_to
+        if isinstance(end, int):
+            return str(end) if end in RETRIED else None
+        if isinstance(end, asyncio.CancelledError):
+            # Where nobody leaves it was `attempt_timeout`.
+            return "ServerTimeoutError"
+        if isinstance(end, aiohttp.ClientError | ConnectionError):
+            return error_name(end)
+        return None
+
+
+@dataclass
+class Ending:
+    """What a caller got: a status and what reading its body came to, or an exception."""
+
+    status: int | None = None
+    body: bytes | None = None
+    unreadable: type[BaseException] | None = None
+    error: BaseException | None = None
+    #: When the call was made, by the fake clock.
+    began: float = 0.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a caller asks for, in plain values."""
+
+    method: str = "GET"
+    body: str = "none"
+    expect: bool = False
+    total: float = 1000.0
+    key: bool = False
+
+
+@dataclass
+class World:
+    """A script, the server that plays it, and a session with our middleware, or without."""
+
+    script: Script
+    folder: Path
+    alone: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+    random: Callable[[], float] = lambda: 0.5
+    limit: int = 1
+    keep_alive: bool = True
+
+    async def __aenter__(self) -> Self:
+        self.time = FakeTime()
+        self.began = self.time.now
+        self.attempts: list[Attempt] = []
+        self.server = ScriptedServer(self.script)
+        self._nobody = socket.socket()
+        # Bound and not listening: refused, and nobody else can have the port meanwhile.
+        self._nobody.bind(("127.0.0.1", 0))
+        await self.server.listen()
+        self.url = self.server.url.with_host(HOST)
+        self.retry = AdaptiveRetryMiddleware(
+            AdaptiveConfig(**self.config),
+            clock=self.time.clock,
+            sleep=self.time.sleep,
+            random=self.random,
+        )
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self.limit,
+                resolver=ScriptedResolver(self.server, self._nobody.getsockname()[1]),
+                use_dns_cache=False,
+                family=socket.AF_INET,
+                force_close=not self.keep_alive,
+            ),
+            middlewares=[self._witness] if self.alone else [self.retry, self._witness],
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
+        await self.server.close()
+        self._nobody.close()
+
+    async def _witness(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        attempt = Attempt(request.headers["X-Call"], self.time.now)
+        self.attempts.append(attempt)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            attempt.came_to = error
+            raise
+        attempt.came_to = response.status
+        return response
+
+    async def call(self, call: Call, name: str = "0") -> Ending:
+        """Make a call, and read what it is answered where that has an end."""
+        began = self.time.now
+        ending = await self._call(call, name)
+        ending.began = began
+        return ending
+
+    async def _call(self, call: Call, name: str) -> Ending:
+        options = BODIES[call.body].make(self.folder)
+        headers = {"X-Call": name}
+        if call.key:
+            headers["Idempotency-Key"] = name
+        try:
+            async with self.session.request(
+                call.method,
+                self.url,
+                headers=headers,
+                expect100=call.expect,
+                timeout=aiohttp.ClientTimeout(total=call.total),
+                **options,
+            ) as response:
+                return await self._read(response)
+        except Exception as error:
+            return Ending(error=error)
+        finally:
+            source = options.get("data")
+            if isinstance(source, io.IOBase):
+                source.close()
+
+    async def _read(self, response: ClientResponse) -> Ending:
+        if ENDLESS in response.headers:
+            return Ending(response.status)
+        try:
+            async with asyncio.timeout(AT_ONCE):
+                return Ending(response.status, body=await response.read())
+        except aiohttp.ClientError as error:
+            return Ending(response.status, unreadable=type(error))
+
+    async def is_free(self) -> bool:
+        """Whether nothing holds a connection: as many as the limit can be had at once."""
+        self.server.names = (OK,)
+        async with asyncio.timeout(AT_ONCE):
+            for _ in range(self.limit):
+                async with self.session.get(
+                    self.url, middlewares=(), timeout=aiohttp.ClientTimeout(total=None)
+                ) as response:
+                    if response.status != 200:
+                        return False
+        return True
+
+
+def what_came_of(ending: Ending) -> tuple[int | None, type[BaseException] | None, object]:
+    """What has to be the same with the middleware and without."""
+    error = None if ending.error is None else type(ending.error)
+    return ending.status, error, ending.body if ending.unreadable is None else ending.unreadable
