@@ -6,13 +6,18 @@ The server here is traced too: it continues the trace that each request's header
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import aiohttp
 import pytest
 from opentelemetry import baggage, context, propagate, trace
-from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from opentelemetry.instrumentation.aiohttp_client import (
+    AioHttpClientInstrumentor,
+    create_trace_config,
+)
 from opentelemetry.instrumentation.utils import (
     suppress_http_instrumentation,
     suppress_instrumentation,
@@ -118,14 +123,24 @@ async def get(session: aiohttp.ClientSession, url: Any, **options: Any) -> int:
         return answer.status
 
 
-@pytest.mark.parametrize("official", [False, True], ids=["alone", "instrumented"])
+@pytest.fixture(params=["alone", "instrumented"])
+def official(request: pytest.FixtureRequest, traced: Traced) -> Iterator[bool]:
+    """Whether OpenTelemetry's instrumentation is on, as a service switches it on."""
+    if request.param == "alone":
+        yield False
+        return
+    instrumentor = AioHttpClientInstrumentor()
+    instrumentor.instrument(tracer_provider=traced.provider)
+    yield True
+    instrumentor.uninstrument()
+
+
 async def test_each_servers_span_hangs_under_its_attempts(
     official: bool, traced: Traced, serve: Serve, open_session: Open
 ) -> None:
     """Three attempts: three spans under the call's, and three servers' spans, one under each."""
     server = await serve(*(traced.served(reply(status)) for status in (503, 502, 200)))
-    configs = [traced.official()] if official else []
-    session = open_session(retry := traced.retrying(), trace_configs=configs)
+    session = open_session(retry := traced.retrying())
     with traced.tracer.start_as_current_span("caller") as caller:
         assert await get(session, server.url) == 200
         assert trace.get_current_span() is caller
@@ -333,6 +348,44 @@ async def test_a_call_that_admission_refuses_has_no_span(
         await get(session, server.url)
     assert retry.snapshot().requests.refused
     assert len(traced.attempts) == server.hits
+
+
+async def test_whatever_happens_each_request_has_its_span(
+    official: bool, traced: Traced, serve: Serve, open_session: Open
+) -> None:
+    """Faults, holds, hops and cancellations at once: a span for each attempt, none mixed up."""
+    dice = Random(7)
+    kinds = [reply(), reply(), reply(503), reply(429), close(), reset(), redirect("/there"), hang()]
+    server = await serve(*(traced.served(dice.choice(kinds)) for _ in range(300)), reply())
+    retry = traced.retrying(attempt_timeout=0.2, admission=True, budget_initial=20)
+    session = open_session(retry)
+    callers: dict[int, set[int]] = {}
+
+    async def call(number: int) -> None:
+        with traced.tracer.start_as_current_span("caller") as caller:
+            span = caller.get_span_context()
+            callers[span.trace_id] = {span.span_id}
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with asyncio.timeout(0.1 if number % 5 == 0 else None):
+                    await get(session, server.url / str(number))
+            assert trace.get_current_span() is caller
+
+    await asyncio.gather(*(call(number) for number in range(80)))
+    attempts = traced.attempts
+    # An attempt that was cut short may not have come as far as the server.
+    assert 0 < len(server.requests) == len(set(carried(server)))
+    assert set(carried(server)) <= set(ids(attempts))
+    assert len(attempts) == sum(retry.snapshot().attempts.values())
+    if official:
+        for span in traced.finished(SpanKind.CLIENT):
+            if span not in attempts and span.context is not None:
+                callers[span.context.trace_id] = {span.context.span_id}
+    for span, parent in zip(attempts, parents(attempts), strict=True):
+        assert span.context is not None
+        assert parent in callers[span.context.trace_id]
+    served = traced.finished(SpanKind.SERVER)
+    assert set(parents(served)) <= set(ids(attempts))
+    assert retry.snapshot().faults == 0
 
 
 async def test_middlewares_after_ours_work_inside_the_attempt(
