@@ -124,7 +124,7 @@ def _waste_is_paid_for(world: World) -> None:
     config = world.retry.config
     firsts: set[str] = set()
     wasted = mended = successes = failures = silences = 0
-    for attempt in world.attempts:
+    for attempt in world.ended:
         retry = attempt.call in firsts
         firsts.add(attempt.call)
         if attempt.failure:

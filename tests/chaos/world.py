@@ -163,7 +163,9 @@ class World:
     async def __aenter__(self) -> Self:
         self.time = FakeTime()
         self.began = self.time.now
+        #: In the order in which they began, and in which they ended.
         self.attempts: list[Attempt] = []
+        self.ended: list[Attempt] = []
         self.server = ScriptedServer(self.script)
         self._nobody = socket.socket()
         # Bound and not listening: refused, and nobody else can have the port meanwhile.
@@ -200,8 +202,10 @@ class World:
             response = await handler(request)
         except BaseException as error:
             attempt.came_to = error
+            self.ended.append(attempt)
             raise
         attempt.came_to = response.status
+        self.ended.append(attempt)
         return response
 
     async def call(self, call: Call, name: str = "0") -> Ending:
