@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from ..wire.faults import FOR_EVER, Action, Exchange, hard_close
@@ -52,12 +53,13 @@ def interrupted(how: str) -> Action:
 
     async def run(exchange: Exchange) -> bool:
         async def cut() -> bool:
-            if how == "close":
-                # With bytes unread the kernel would make a reset of it.
+            if how == "reset":
+                hard_close(exchange)
+                return False
+            # With bytes unread the kernel would make a reset of it. TLS has no end of one side.
+            if exchange.writer.can_write_eof():
                 exchange.writer.write_eof()
-                return True
-            hard_close(exchange)
-            return False
+            return exchange.writer.can_write_eof()
 
         await exchange.read_body(SOME, cut)
         return False
@@ -99,6 +101,33 @@ def on_and_on(
         return False
 
     return Action(run)
+
+
+def handshake(server_side: Callable[[], ssl.SSLContext]) -> Action:
+    """A TLS handshake with another certificate, or other rules, than the client can accept."""
+
+    async def run(exchange: Exchange) -> bool:
+        await exchange.writer.start_tls(server_side())
+        # Where it comes to its end all the same, the client is to be the one who leaves.
+        await exchange.reader.read()
+        return False
+
+    return Action(run, at_accept=True)
+
+
+def hello(data: bytes, how: str) -> Action:
+    """These very bytes where a TLS handshake goes on; then "close", "reset" or "hang"."""
+
+    async def run(exchange: Exchange) -> bool:
+        await exchange.reader.read(1)
+        await exchange.send(data)
+        if how == "close":
+            exchange.writer.write_eof()
+        if how != "reset":
+            await exchange.reader.read()
+        return end(exchange, how)
+
+    return Action(run, at_accept=True)
 
 
 def deaf() -> Action:

@@ -12,9 +12,10 @@ from typing import Final, Literal
 import aiohttp
 
 from ..wire.faults import Action, close, hang, reset
-from .actions import answer, deaf, early, interrupted, on_and_on, said
+from . import tls
+from .actions import answer, deaf, early, handshake, hello, interrupted, on_and_on, said
 
-__all__ = ("ANSWERS", "ENDLESS", "FAULTS", "OK", "Fault", "Script")
+__all__ = ("ANSWERS", "ENDLESS", "FAULTS", "HANDSHAKES", "OK", "Fault", "Script")
 
 #: Names of faults, one for each attempt; the last one again and again.
 Script = tuple[str, ...]
@@ -38,7 +39,7 @@ class Fault:
 
     `raises`: what aiohttp alone raises for it; more than one where chance or the body decides.
     `status`: of the answer, where there is one. `endless`: without a limit on time it never ends.
-    `spoilt`: the answer's body can't be read.
+    `resets`: the connection is reset after the answer.
     """
 
     says: str
@@ -47,7 +48,7 @@ class Fault:
     raises: Errors = ()
     status: int | None = None
     endless: bool = False
-    spoilt: bool = False
+    resets: bool = False
 
     @property
     def mendable(self) -> bool:
@@ -129,6 +130,64 @@ _BEFORE: Final = {
         action=hang(),
         raises=_TIMEOUT,
         endless=True,
+    ),
+}
+
+_ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x28"
+_HALF_A_HELLO: Final = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03"
+
+
+def _handshake(says: str, action: Action, *raises: type[Exception], endless: bool = False) -> Fault:
+    return Fault(says=says, place="handshake", action=action, raises=raises, endless=endless)
+
+
+#: What can happen to a handshake; only with https.
+HANDSHAKES: Final = {
+    "FIN in the handshake": _handshake(
+        "The connection is closed in the TLS handshake.",
+        hello(_HALF_A_HELLO, "close"),
+        aiohttp.ClientConnectorError,
+    ),
+    "RST in the handshake": _handshake(
+        "The connection is reset in the TLS handshake.",
+        hello(_HALF_A_HELLO, "reset"),
+        aiohttp.ClientConnectorError,
+    ),
+    "handshake hangs": _handshake(
+        "The TLS handshake is begun and never goes on.",
+        hello(_HALF_A_HELLO, "hang"),
+        TimeoutError,
+        endless=True,
+    ),
+    "no TLS": _handshake(
+        "The port speaks HTTP without TLS.",
+        hello(b"HTTP/1.1 400 Bad Request\r\n\r\n", "close"),
+        aiohttp.ClientConnectorSSLError,
+    ),
+    "handshake alert": _handshake(
+        "The server refuses the TLS handshake.",
+        hello(_ALERT, "close"),
+        aiohttp.ClientConnectorSSLError,
+    ),
+    "old TLS": _handshake(
+        "The server has no version of TLS that the client takes.",
+        handshake(tls.old),
+        aiohttp.ClientConnectorError,
+    ),
+    "unknown authority": _handshake(
+        "The certificate is from an authority that nobody trusts.",
+        handshake(tls.untrusted),
+        aiohttp.ClientConnectorCertificateError,
+    ),
+    "another name": _handshake(
+        "The certificate is another host's.",
+        handshake(tls.misnamed),
+        aiohttp.ClientConnectorCertificateError,
+    ),
+    "expired": _handshake(
+        "The certificate has expired.",
+        handshake(tls.expired),
+        aiohttp.ClientConnectorCertificateError,
     ),
 }
 
@@ -241,30 +300,28 @@ def _after_head(status: int) -> dict[str, Fault]:
     longer = line + b"Content-Length: 100\r\n\r\n"
     on = line + ENDLESS.encode() + b": yes\r\n"
 
-    def fault(says: str, action: Action, *, spoilt: bool = False, endless: bool = False) -> Fault:
+    def fault(says: str, action: Action, *, endless: bool = False, resets: bool = False) -> Fault:
         return Fault(
-            says=f"{status}; {says}", action=action, status=status, spoilt=spoilt, endless=endless
+            says=f"{status}; {says}", action=action, status=status, endless=endless, resets=resets
         )
 
     faults = {
         "FIN after the head": fault(
-            "the connection is closed before the body.", said(longer, "close"), spoilt=True
+            "the connection is closed before the body.", said(longer, "close")
         ),
         "RST after the head": fault(
-            "the connection is reset before the body.", said(longer, "reset"), spoilt=True
+            "the connection is reset before the body.", said(longer, "reset"), resets=True
         ),
         "FIN in the body": fault(
             "the body is cut short: its Content-Length is too long.",
             said(longer, "close", b"half"),
-            spoilt=True,
         ),
         "RST in the body": fault(
-            "the connection is reset in the body.", said(longer, "reset", b"half"), spoilt=True
+            "the connection is reset in the body.", said(longer, "reset", b"half"), resets=True
         ),
         "half a body": fault(
             "half of the body comes, and then nothing.",
             said(on + b"Content-Length: 100\r\n\r\n", "hang", b"half"),
-            spoilt=True,
             endless=True,
         ),
         "endless body": fault(
@@ -275,13 +332,11 @@ def _after_head(status: int) -> dict[str, Fault]:
                 0.001,
                 body=True,
             ),
-            spoilt=True,
             endless=True,
         ),
         "endless flood": fault(
             "the body has no end and comes as fast as it can.",
             on_and_on(on + b"\r\n", lambda _: b"x" * 65536, body=True),
-            spoilt=True,
             endless=True,
         ),
         "dripping body": fault(
@@ -292,13 +347,11 @@ def _after_head(status: int) -> dict[str, Fault]:
                 0.02,
                 body=True,
             ),
-            spoilt=True,
             endless=True,
         ),
         "broken gzip": fault(
             "the body says that it is gzip, and is not.",
             said(line + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n", "close", b"none!"),
-            spoilt=True,
         ),
     }
     return {f"{status}, {name}": fault for name, fault in faults.items()}
@@ -309,6 +362,7 @@ _EARLY: Final = {
         says=f"{status} in the middle of the upload, {then}.",
         action=early(status, how),
         status=status,
+        resets=how == "reset",
     )
     for status in (503, 200)
     for how, then in (
@@ -343,5 +397,6 @@ FAULTS: Final[dict[str, Fault]] = {
 #: The faults, and an answer that is none.
 ANSWERS: Final[dict[str, Fault]] = {
     **FAULTS,
+    **HANDSHAKES,
     OK: Fault(says="200, complete.", action=answer(200), status=200),
 }

@@ -23,12 +23,12 @@ from aiohttp_adaptive_retry.errors import error_name
 
 from ..wire.faults import Action, Exchange, FaultServer
 from ..wire.support import FakeTime
+from . import tls
 from .bodies import BODIES
 from .faults import ANSWERS, ENDLESS, OK, RETRIED, Fault, Script
 
 __all__ = ("Attempt", "Call", "Ending", "World", "what_came_of")
 
-HOST = "upstream.test"
 #: Seconds for an attempt, or a call without the middleware, that would never end.
 SOON = 0.1
 #: Seconds for what must happen at once.
@@ -49,6 +49,10 @@ class ScriptedServer(FaultServer):
     def keeps_connection(self) -> bool:
         """Whether the next attempt may come on a connection that is open already."""
         return self.step().place == "request"
+
+    async def _secure(self, writer: asyncio.StreamWriter) -> None:
+        if self.step().place != "handshake":
+            await super()._secure(writer)
 
     def _next(self) -> Action:
         action = self.step().action
@@ -159,6 +163,7 @@ class World:
     random: Callable[[], float] = lambda: 0.5
     limit: int = 1
     keep_alive: bool = True
+    tls: bool = False
 
     async def __aenter__(self) -> Self:
         self.time = FakeTime()
@@ -170,8 +175,8 @@ class World:
         self._nobody = socket.socket()
         # Bound and not listening: refused, and nobody else can have the port meanwhile.
         self._nobody.bind(("127.0.0.1", 0))
-        await self.server.listen()
-        self.url = self.server.url.with_host(HOST)
+        await self.server.listen(tls=tls.server_side() if self.tls else None)
+        self.url = self.server.url.with_host(tls.HOST)
         self.retry = AdaptiveRetryMiddleware(
             AdaptiveConfig(**self.config),
             clock=self.time.clock,
@@ -185,6 +190,7 @@ class World:
                 use_dns_cache=False,
                 family=socket.AF_INET,
                 force_close=not self.keep_alive,
+                ssl=tls.client_side(),
             ),
             middlewares=[self._witness] if self.alone else [self.retry, self._witness],
         )

@@ -183,9 +183,7 @@ class FaultServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            if self._tls is not None:
-                # Here and not in start_server, so that failed handshakes are counted.
-                await writer.start_tls(self._tls)
+            await self._secure(writer)
             if self._next().at_accept:
                 action = self._next()
                 self.hits += 1
@@ -205,6 +203,11 @@ class FaultServer:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
+
+    async def _secure(self, writer: asyncio.StreamWriter) -> None:
+        # Here and not in start_server, so that failed handshakes are counted.
+        if self._tls is not None:
+            await writer.start_tls(self._tls)
 
     async def _head(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
