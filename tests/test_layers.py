@@ -15,7 +15,7 @@ PACKAGE = Path(aiohttp_adaptive_retry.__file__).parent
 LAYERS = [
     {"config", "errors", "faults", "health"},
     {"window", "budget", "backoff", "memory", "ledger", "recent", "snapshot"},
-    {"deciding", "attempt"},
+    {"deciding", "attempt", "runs"},
     {"strategy"},
     {"origins"},
     {"readings"},

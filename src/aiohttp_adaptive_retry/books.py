@@ -11,16 +11,12 @@ from collections.abc import Callable
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
 from .attempt import (
-    REDIRECTS,
-    Run,
-    Runs,
     UploadWatch,
     classify,
     is_absence,
     is_timeout,
     is_whole,
     may_be_sent_again,
-    total_timeout,
     unwatched_body,
 )
 from .backoff import parse_retry_after
@@ -30,6 +26,7 @@ from .errors import error_type
 from .faults import Faults, SafeClock
 from .ledger import Outcome
 from .origins import Origin, Origins
+from .runs import REDIRECTS, Run, Runs, total_timeout
 
 __all__ = ("Books", "Call")
 

@@ -20,12 +20,13 @@ from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .attempt import BODILESS, REDIRECTS, Run, arrive, discard, rearm, watch_upload
+from .attempt import BODILESS, arrive, discard, rearm, watch_upload
 from .books import Books, Call
 from .config import AdaptiveConfig
 from .errors import OriginUnavailable
 from .faults import Faults, SafeClock
 from .readings import take_snapshot
+from .runs import REDIRECTS, Run
 from .snapshot import Snapshot
 from .strategy import checked_callable
 from .telemetry import Telemetry
