@@ -64,6 +64,13 @@ def run(script: str, **variables: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_exported_names() -> None:
+    """The public surface of the set-up, pinned as that of the package is."""
+    assert sorted(otlp.__all__) == ["Destination", "OtlpExport", "configure", "destination"]
+    for name in otlp.__all__:
+        assert getattr(otlp, name) is not None
+
+
 def test_metrics_and_spans_arrive(to_receiver: Receiver) -> None:
     """What a middleware counted and every attempt's span are there once it is closed."""
     rig = Rig([503, 200])
