@@ -271,6 +271,22 @@ def test_at_the_interpreters_end_it_closes_without_threads(
 
 
 @pytest.mark.wire
+def test_who_forgets_to_close_loses_nothing(receiver: Receiver) -> None:
+    """At the interpreter's exit it is done, once, for what is not closed."""
+    script = """
+from aiohttp_adaptive_retry import otlp
+closed, forgotten = (otlp.configure("shop", traces=True) for _ in range(2))
+for number, export in enumerate((closed, forgotten), 1):
+    export.meter_provider.get_meter("test").create_counter("things").add(number)
+    export.tracer_provider.get_tracer("test").start_span("one").end()
+closed.close()
+"""
+    run(script, **receiver.variables())
+    assert sorted(total for *_, total in receiver.series("things")) == [1, 2]
+    assert len(receiver.spans()) == 2
+
+
+@pytest.mark.wire
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("collector", ["dead", "mute", "none"])
 def test_no_collector_delays_the_end(protocol: str, collector: str) -> None:

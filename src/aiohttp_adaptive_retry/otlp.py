@@ -17,6 +17,7 @@ neither: the middleware uses its global providers.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -78,16 +79,20 @@ class OtlpExport:
         self.tracer_provider: Final = tracer_provider
         self._close_timeout = close_timeout
         self._closed = False
+        # For those who forget; what was counted since the last export would be lost.
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Export once more and stop, within `close_timeout` whether the collector lives or not.
 
         Blocks so long: on a running loop, `await asyncio.to_thread(export.close)`. Never raises;
-        what could not be delivered is worth a line in the log. Closing again does nothing.
+        what could not be delivered is worth a line in the log. Closing again does nothing. It is
+        done at the interpreter's exit if nobody has; spans may then take `export_timeout`.
         """
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self.close)
         deadline = time.monotonic() + self._close_timeout
         # Not `force_flush`, which ignores its limit; a shutdown exports what is there anyway.
         jobs: list[Callable[[], object]] = [
