@@ -200,10 +200,12 @@ def test_the_destination_is_the_environments(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_protocol_without_an_exporter_is_named(
     signal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is set up, with variable and value."""
+    """Where it is set up, with variable and value; nothing half made is left running."""
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "carrier-pigeon")
+    threads = set(threading.enumerate())
     with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_PROTOCOL.*'carrier-pigeon'"):
         otlp.configure("shop", traces=True)
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.parametrize("name", ["export_interval", "export_timeout", "close_timeout"])

@@ -170,13 +170,15 @@ def configure(
     ):
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name} must be a number of seconds above 0, got {value!r}")
+    # What can be refused comes first: a reader, once made, has a thread.
+    metric_exporter = _metric_exporter(export_timeout) if _exported("METRICS") else None
+    span_exporter = _span_exporter(export_timeout) if traces and _exported("TRACES") else None
     resource = _resource(service_name, service_version)
     readers: list[MetricReader] = []
-    if _exported("METRICS"):
-        exporter = _metric_exporter(export_timeout)
+    if metric_exporter is not None:
         readers.append(
             PeriodicExportingMetricReader(
-                exporter,
+                metric_exporter,
                 _unless_set("OTEL_METRIC_EXPORT_INTERVAL", export_interval * 1000),
                 _unless_set("OTEL_METRIC_EXPORT_TIMEOUT", export_timeout * 1000),
             )
@@ -184,8 +186,8 @@ def configure(
     tracer_provider = None
     if traces:
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        if _exported("TRACES"):
-            tracer_provider.add_span_processor(BatchSpanProcessor(_span_exporter(export_timeout)))
+        if span_exporter is not None:
+            tracer_provider.add_span_processor(BatchSpanProcessor(span_exporter))
     meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     return OtlpExport(meter_provider, tracer_provider, close_timeout)
 
