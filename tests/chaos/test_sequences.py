@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .bodies import BODIES, METHODS
-from .faults import ANSWERS, OK, Script
+from .faults import ANSWERS, FAULTS, HANDSHAKES, OK, Script
 from .laws import obey
 from .world import SOON, Call, World, what_came_of
 
@@ -23,8 +23,8 @@ STEADY = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-QUICK = [name for name, fault in ANSWERS.items() if not fault.silent]
-SILENT = [name for name, fault in ANSWERS.items() if fault.silent]
+QUICK = [OK, *(name for name, fault in FAULTS.items() if not fault.silent)]
+SILENT = [name for name, fault in FAULTS.items() if fault.silent]
 #: Where two calls at once can't take each other's step.
 APART = [name for name in QUICK if ANSWERS[name].place == "request"]
 
@@ -93,6 +93,21 @@ async def test_one_call_after_the_other(
 ) -> None:
     """The laws hold for any calls that meet any faults on any connections, used ones too."""
     await _obeys(script, calls, tmp_path, seed, config=config, keep_alive=keep_alive)
+
+
+@settings(STEADY, max_examples=100)
+@given(
+    script=scripts([*HANDSHAKES, *QUICK], 5),
+    calls=st.lists(CALLS, min_size=1, max_size=3),
+    config=CONFIGS,
+    seed=st.integers(0, 1000),
+)
+async def test_one_call_after_the_other_in_secret(
+    script: Script, calls: list[Call], config: dict[str, Any], seed: int, tmp_path: Path
+) -> None:
+    """They hold with TLS, whose handshakes have faults of their own."""
+    config = {**config, "attempt_timeout": 5 * SOON}
+    await _obeys(script, calls, tmp_path, seed, config=config, tls=True)
 
 
 @settings(STEADY, max_examples=100)
