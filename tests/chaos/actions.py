@@ -35,6 +35,16 @@ def answer(status: int, body: bytes = b"ok", headers: str = "") -> Action:
     return Action(run)
 
 
+def onwards() -> Action:
+    """A redirect to where nobody has been yet."""
+
+    async def run(exchange: Exchange) -> bool:
+        location = f"Location: /hop-{exchange.server.hits}\r\n"
+        return await answer(307, b"", location).run(exchange)
+
+    return Action(run)
+
+
 def said(head: bytes, how: str, body: bytes = b"") -> Action:
     """These very bytes once the request is here; then "close", "reset" or "hang"."""
 

@@ -13,9 +13,9 @@ import aiohttp
 
 from ..wire.faults import Action, close, hang, reset
 from . import tls
-from .actions import answer, deaf, early, handshake, hello, interrupted, on_and_on, said
+from .actions import answer, deaf, early, handshake, hello, interrupted, on_and_on, onwards, said
 
-__all__ = ("ANSWERS", "ENDLESS", "FAULTS", "HANDSHAKES", "OK", "Fault", "Script")
+__all__ = ("ANSWERS", "ENDLESS", "FAULTS", "HANDSHAKES", "OK", "REDIRECT", "Fault", "Script")
 
 #: Names of faults, one for each attempt; the last one again and again.
 Script = tuple[str, ...]
@@ -71,6 +71,7 @@ RETRIED: Final = frozenset({429, 500, 503})
 PERMANENT: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)
 
 OK: Final = "ok"
+REDIRECT: Final = "307"
 #: A header of answers whose body the caller does not wait for.
 ENDLESS: Final = "X-Endless"
 
@@ -394,9 +395,10 @@ FAULTS: Final[dict[str, Fault]] = {
     **_after_head(200),
     **_COMPLETE,
 }
-#: The faults, and an answer that is none.
+#: The faults, and two answers that are none.
 ANSWERS: Final[dict[str, Fault]] = {
     **FAULTS,
     **HANDSHAKES,
     OK: Fault(says="200, complete.", action=answer(200), status=200),
+    REDIRECT: Fault(says="On to another path.", action=onwards(), status=307),
 }

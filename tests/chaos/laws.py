@@ -14,7 +14,7 @@ from .bodies import BODIES
 from .faults import RETRIED
 from .world import Call, Ending, World
 
-__all__ = ("SENT_AGAIN", "obey")
+__all__ = ("SENT_AGAIN", "obey", "obey_at_each_hop")
 
 #: Methods that may be sent twice.
 SENT_AGAIN = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -37,6 +37,21 @@ def obey(world: World, calls: list[Call], endings: list[Ending]) -> None:
     _outcomes_are_counted(world, calls, endings, tries)
     _failures_are_counted(world)
     _waste_is_paid_for(world)
+    _nothing_is_held(world)
+
+
+def obey_at_each_hop(world: World, call: Call, ending: Ending) -> None:
+    """What holds for a call that is redirected: each hop is counted as a call of its own."""
+    hops = Counter(attempt.path for attempt in world.attempts)
+    assert max(hops.values()) <= world.retry.config.max_attempts
+    snapshot = world.retry.snapshot()
+    assert snapshot.faults == 0
+    assert snapshot.requests.total == len(hops)
+    assert snapshot.attempts["original"] == len(hops)
+    assert sum(snapshot.attempts.values()) == len(world.attempts) == world.server.hits
+    _bodies_are_whole(world, [call])
+    _deadlines_are_kept(world, [call], [ending])
+    _failures_are_counted(world)
     _nothing_is_held(world)
 
 

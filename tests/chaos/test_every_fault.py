@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from .bodies import BODIES, METHODS
@@ -112,3 +113,26 @@ async def test_a_fault_that_stays(name: str, tls: bool, tmp_path: Path) -> None:
         assert ours.status == theirs.status == fault.status
 
     await _each(TLS_CALLS if tls else CALLS, check)
+
+
+@pytest.mark.parametrize("before", [(), ("503",)], ids=["first attempt", "retry"])
+@pytest.mark.parametrize("name", [name for name, fault in ANSWERS.items() if fault.silent])
+async def test_a_deadline_in_what_never_ends(name: str, before: Script, tmp_path: Path) -> None:
+    """Where no attempt has a limit of its own the call's deadline ends the call, and no attempt
+    follows; it is no evidence against the server.
+    """
+    tls = ANSWERS[name].place == "handshake"
+    config = {**CONFIG, "backoff_base": 0.001}
+
+    async def check(call: Call) -> None:
+        async with World((*before, name, OK), tmp_path, config=config, tls=tls) as world:
+            ending = await world.call(replace(call, total=SOON))
+            assert isinstance(ending.error, TimeoutError)
+            assert not isinstance(ending.error, aiohttp.ClientError)
+            obey(world, [call], [ending])
+            # A busy machine may come to the deadline sooner than to the fault.
+            assert len(world.attempts) <= 1 + len(before)
+            assert world.retry.snapshot().requests.ignored == 1
+            assert await world.is_free()
+
+    await _each([Call("GET"), Call("PUT", "bytes"), Call("DELETE", "file")], check)

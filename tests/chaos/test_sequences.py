@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .bodies import BODIES, METHODS
-from .faults import ANSWERS, FAULTS, HANDSHAKES, OK, Script
-from .laws import obey
+from .faults import ANSWERS, FAULTS, HANDSHAKES, OK, REDIRECT, Script
+from .laws import obey, obey_at_each_hop
 from .world import SOON, Call, World, what_came_of
 
 # The same examples every time: what fails on one machine fails on the next, and nothing is kept.
@@ -170,6 +170,33 @@ async def test_what_the_caller_gets(
     if ANSWERS[met].raises and ours.error is not None:
         assert isinstance(ours.error, ANSWERS[met].raises)
     assert what_came_of(ours) == what_came_of(theirs)
+
+
+@settings(STEADY, max_examples=150)
+@given(
+    script=scripts([REDIRECT, *QUICK, REDIRECT], 8),
+    method=st.sampled_from(METHODS),
+    # What aiohttp makes of a spent body in a redirect is not ours to mend.
+    body=st.sampled_from([name for name, kind in BODIES.items() if not kind.fragile]),
+    total=st.sampled_from([1000.0, 40.0, 20.0]),
+    config=CONFIGS,
+    seed=st.integers(0, 1000),
+)
+async def test_calls_that_are_sent_on(
+    script: Script,
+    method: str,
+    body: str,
+    total: float,
+    config: dict[str, Any],
+    seed: int,
+    tmp_path: Path,
+) -> None:
+    """Each hop has its own attempts, and all hops together have one deadline."""
+    call, config = Call(method, body, total=total), {**config, "admission": False}
+    async with World(script, tmp_path, config=config, random=random.Random(seed).random) as world:
+        ending = await world.call(call)
+        obey_at_each_hop(world, call, ending)
+        assert await world.is_free()
 
 
 async def test_a_script_is_played_as_it_is_written(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ class Attempt:
     call: str
     #: By the fake clock.
     at: float
+    #: A redirect leads to a path of its own.
+    path: str
+    #: Whether `attempt_timeout` may end it.
+    limited: bool
     #: A status, or the exception; None while it is under way.
     came_to: int | BaseException | None = None
 
@@ -122,8 +126,8 @@ class Attempt:
         if isinstance(end, int):
             return str(end) if end in RETRIED else None
         if isinstance(end, asyncio.CancelledError):
-            # Where nobody leaves it was `attempt_timeout`.
-            return "ServerTimeoutError"
+            # Else the call's own deadline: who leaves is no matter of these worlds.
+            return "ServerTimeoutError" if self.limited else None
         if isinstance(end, aiohttp.ClientError | ConnectionError):
             return error_name(end)
         return None
@@ -171,6 +175,7 @@ class World:
         #: In the order in which they began, and in which they ended.
         self.attempts: list[Attempt] = []
         self.ended: list[Attempt] = []
+        self._limited = self.config.get("attempt_timeout") is not None
         self.server = ScriptedServer(self.script)
         self._nobody = socket.socket()
         # Bound and not listening: refused, and nobody else can have the port meanwhile.
@@ -202,7 +207,7 @@ class World:
         self._nobody.close()
 
     async def _witness(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        attempt = Attempt(request.headers["X-Call"], self.time.now)
+        attempt = Attempt(request.headers["X-Call"], self.time.now, request.url.path, self._limited)
         self.attempts.append(attempt)
         try:
             response = await handler(request)
