@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 60
+FIRST_SEED ?= 8000
+SEEDS ?= 4
 URL ?=
 PYTEST_ARGS ?=
 CONSTRAINTS ?= constraints.txt
@@ -12,13 +14,14 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest lint types bench format clean
+.PHONY: help demo test test-oldest lint types bench efficacy format clean collector
 
 help:
 	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
 	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies"
 	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
-	@echo "make bench  what it costs, beside the alternatives"
+	@echo "make bench  what it costs, beside the alternatives, and how it does on the wire"
+	@echo "make efficacy  how well it decides, beside the known policies, in simulation"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -56,11 +59,22 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 types: $(VENV)/.test
-	$(BIN)/mypy src tests examples benchmarks
+	$(BIN)/mypy src tests examples benchmarks tools
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.wire --document benchmarks/WIRE.md
 	$(BIN)/python -m benchmarks.readme
+
+# Seeds from 8000 on are for judging: nothing was tuned on them.
+efficacy: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.efficacy --first-seed $(FIRST_SEED) --seeds $(SEEDS) --jobs 2 \
+	  --document docs
+	$(BIN)/python -m benchmarks.readme
+
+# The collector of collector-config/builder.yaml: built with Go, once, outside the repository.
+collector:
+	$(PYTHON) -m tools.collector
 
 clean:
 	rm -rf $(VENV) .venv-oldest .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -146,19 +146,33 @@ def test_old_trouble_is_not_waited_for() -> None:
     assert bench.fail().reason == "origin_down"
 
 
-def congested() -> Bench:
-    """A bench whose successes have become slow."""
+@pytest.mark.parametrize("evidence", [OVERLOADED, TIMED_OUT])
+def test_overload_is_left_alone(evidence: Evidence) -> None:
+    """While successes are slow, what a flooded origin does is not retried; other errors are."""
     bench = Bench()
     bench.ok(100)
     bench.ok(40, latency=0.2)
-    assert bench.strategy.health.congested
+    assert bench.fail(evidence).reason == "congested"
+    bench.ok()
+    assert bench.fail(ANSWERED).reason is None
+
+
+def perhaps_congested() -> Bench:
+    """A bench of an origin that gives many 503, and is a little slower than usual for now."""
+    bench = Bench()
+    bench.ok(200)
+    while not bench.strategy.health.congested:
+        bench.ok(3, latency=0.08)
+        bench.fail(OVERLOADED, trial := Trial())
+        bench.strategy.abandoned(trial)
+    assert not bench.strategy.health.flooded
     return bench
 
 
 @pytest.mark.parametrize("evidence", [OVERLOADED, TIMED_OUT])
-def test_overload_is_left_alone(evidence: Evidence) -> None:
-    """While successes are slow, what a flooded origin does is not retried; other errors are."""
-    bench = congested()
+def test_what_may_be_chance_is_given_a_moment_to_pass(evidence: Evidence) -> None:
+    """Such a call waits for a second and a half, without a token, and then gives up."""
+    bench = perhaps_congested()
     assert bench.fail(evidence, patient=False).reason == "congested"
     trial = Trial()
     decision = bench.fail(evidence, trial)
@@ -169,17 +183,16 @@ def test_overload_is_left_alone(evidence: Evidence) -> None:
         waited += decision.delay
         decision = bench.wait(decision, trial)
     assert decision.reason == "congested"
-    assert 1.0 <= waited <= 2.0
+    assert 1.5 <= waited <= 2.0
     assert bench.strategy.health.held == 0
-    bench.ok()
-    assert bench.fail(ANSWERED).reason is None
 
 
 def test_overload_that_passes_at_once_was_none() -> None:
-    """A call waits a moment for successes to be as fast as usual again, and then is retried."""
-    bench = congested()
+    """As soon as successes are as fast as usual the call is retried."""
+    bench = perhaps_congested()
     trial = Trial()
     decision = bench.fail(OVERLOADED, trial)
+    assert decision.hold
     while bench.strategy.health.congested:
         bench.ok(latency=0.02)
     bench.clock.now = trial.failed_at
@@ -190,14 +203,14 @@ def test_overload_that_passes_at_once_was_none() -> None:
 
 def test_a_wait_for_relief_ends_though_the_clock_stands_still() -> None:
     """No clock that breaks makes a call wait for ever."""
-    bench = congested()
+    bench = perhaps_congested()
     trial, waited = Trial(), 0.0
     decision = bench.fail(OVERLOADED, trial)
     while decision.hold:
         waited += decision.delay
         decision = bench.strategy.woken(bench.clock.now, trial)
     assert decision.reason == "congested"
-    assert waited <= 13.0
+    assert 12.0 <= waited <= 13.0
 
 
 def test_what_never_mends_is_not_retried() -> None:

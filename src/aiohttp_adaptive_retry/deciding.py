@@ -57,7 +57,7 @@ _FIRST_PROBE_MOST: Final = 1.0
 # A call that met overload waits so many seconds for congestion to pass before it gives up. What
 # chance made look like congestion is over by then (errors_20% where all are 503 or timeouts); for
 # what is no chance little is waited (shedding_503).
-_RELIEF: Final = 1.25
+_RELIEF: Final = 1.5
 # It looks so often meanwhile, seconds.
 _RELIEF_POLL: Final = 0.2
 # A held call asks again after this share of the trouble's age, within these bounds: its wait is
@@ -316,7 +316,7 @@ class Deciding:
         health = self.health
         if not health.congested and health.release(now, self._urgency(trial, remaining)):
             return self._go(now, trial, remaining)
-        if now - trial.failed_at >= _RELIEF or trial.held >= self.config.hold_cap:
+        if health.flooded or now - trial.failed_at >= _RELIEF or trial.held >= self.config.hold_cap:
             return Decision(0.0, "congested")
         return self._ask_again(trial, remaining, _RELIEF_POLL, "congested")
 

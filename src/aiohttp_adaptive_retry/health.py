@@ -53,6 +53,8 @@ _LEAST_SLOWED: Final = 1.35
 # Where latency itself is usual again it is over too, whatever errors say: else 503 by chance would
 # keep alive what a few slow successes began (errors_20% where all are 503).
 _USUAL_AGAIN: Final = 1.15
+# Beyond that latency alone says it, and nobody waits to see whether it passes (shedding_503).
+_FLOODED: Final = 1.7
 # How much the share of overload errors adds: 20 % of them count as latency raised by half. A
 # short queue that sheds load hardly slows anybody (shedding_503).
 _OVERLOAD_WEIGHT: Final = 2.5
@@ -346,6 +348,11 @@ class Health:
     def _known(self, code: int) -> tuple[float, float]:
         at = 2 * self._codes.find(code)
         return (0.0, 0.0) if at < 0 else (self._learnt[at], self._learnt[at + 1])
+
+    @property
+    def flooded(self) -> bool:
+        """Whether latency alone tells overload, whatever errors say."""
+        return self.congested and self._fast > _FLOODED * self._slow
 
     def state(self, now: float) -> State:
         """The origin's state in a word."""

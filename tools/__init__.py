@@ -1,0 +1,1 @@
+"""What builds and makes things around the package; nothing here is shipped."""
