@@ -91,6 +91,15 @@ def test_overload_errors_lower_the_bar_but_are_none_by_themselves() -> None:
     assert not run(0.05, 3)
 
 
+def test_a_few_milliseconds_are_no_congestion() -> None:
+    """Where all is fast, thrice as slow is a busy processor; the same ratio of much is a queue."""
+    for usual, congested in ((0.002, False), (0.02, True)):
+        health = Health()
+        now = fed(health, [usual] * 100)
+        fed(health, [3 * usual] * 30, now)
+        assert health.congested is congested
+
+
 def test_congestion_ends_where_latency_is_usual_again_whatever_errors_say() -> None:
     """Errors that speak of overload do not keep alive what a few slow successes began."""
     health = Health()

@@ -50,6 +50,9 @@ _RELIEVED: Final = 1.3
 # ... and never where they exceed it by less, whatever errors say: a bad server among good ones
 # gives 503 too, and then retries mend (one_bad_of_five).
 _LEAST_SLOWED: Final = 1.35
+# Nor where they exceed it by fewer seconds: a service of 2 ms that takes 5 for a while is no queue
+# but a busy processor, here or there.
+_LEAST_EXCESS: Final = 0.02
 # Where latency itself is usual again it is over too, whatever errors say: else 503 by chance would
 # keep alive what a few slow successes began (errors_20% where all are 503).
 _USUAL_AGAIN: Final = 1.15
@@ -261,7 +264,7 @@ class Health:
         else:
             slow += _SLOW * (latency - slow)
         self._slow = slow
-        if load > _SLOWED * slow and self._fast > _LEAST_SLOWED * slow:
+        if load > _SLOWED * slow and self._fast > max(_LEAST_SLOWED * slow, slow + _LEAST_EXCESS):
             self.congested = True
             self.congested_since = now
 

@@ -1,0 +1,1 @@
+"""Collector and Prometheus for real, our middleware before them, and faults in between."""
