@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ import aiohttp
 
 from ..wire.faults import Exchange
 
-__all__ = ("BODIES", "BodyKind", "METHODS")
+__all__ = ("BODIES", "BodyKind", "METHODS", "Place")
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "PUT", "POST", "DELETE", "PATCH")
 
@@ -24,10 +25,18 @@ _JSON: Final = {"text": "x" * 150_000}
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where files are, and what closes them."""
+
+    folder: Path
+    closing: contextlib.ExitStack
+
+
+@dataclass(frozen=True)
 class BodyKind:
     """`make` gives the arguments of a call; `sent` is what is to arrive, in each part of a form."""
 
-    make: Callable[[Path], dict[str, Any]]
+    make: Callable[[Place], dict[str, Any]]
     sent: tuple[bytes, ...]
     form: bool = False
     #: Gone once a byte of it was asked for.
@@ -61,11 +70,11 @@ async def _chunks() -> AsyncIterator[bytes]:
         yield CONTENT[start : start + 10_007]
 
 
-def _file(folder: Path) -> io.BufferedReader:
-    path = folder / "content"
+def _file(place: Place) -> io.BufferedReader:
+    path = place.folder / "content"
     if not path.exists():
         path.write_bytes(CONTENT)
-    return path.open("rb")
+    return place.closing.enter_context(path.open("rb"))
 
 
 def _form(value: Any) -> aiohttp.FormData:
@@ -78,19 +87,19 @@ def _form(value: Any) -> aiohttp.FormData:
 _FORM: Final = (CONTENT, b"more")
 
 BODIES: Final[dict[str, BodyKind]] = {
-    "none": BodyKind(lambda folder: {}, (b"",)),
-    "empty": BodyKind(lambda folder: {"data": b""}, (b"",)),
-    "bytes": BodyKind(lambda folder: {"data": CONTENT}, (CONTENT,)),
-    "str": BodyKind(lambda folder: {"data": TEXT}, (TEXT.encode(),)),
-    "json": BodyKind(lambda folder: {"json": _JSON}, (json.dumps(_JSON).encode(),)),
-    "BytesIO": BodyKind(lambda folder: {"data": io.BytesIO(CONTENT)}, (CONTENT,)),
-    "file": BodyKind(lambda folder: {"data": _file(folder)}, (CONTENT,), file=True),
-    "generator": BodyKind(lambda folder: {"data": _chunks()}, (CONTENT,), one_shot=True),
-    "form of bytes": BodyKind(lambda folder: {"data": _form(CONTENT)}, _FORM, form=True),
+    "none": BodyKind(lambda place: {}, (b"",)),
+    "empty": BodyKind(lambda place: {"data": b""}, (b"",)),
+    "bytes": BodyKind(lambda place: {"data": CONTENT}, (CONTENT,)),
+    "str": BodyKind(lambda place: {"data": TEXT}, (TEXT.encode(),)),
+    "json": BodyKind(lambda place: {"json": _JSON}, (json.dumps(_JSON).encode(),)),
+    "BytesIO": BodyKind(lambda place: {"data": io.BytesIO(CONTENT)}, (CONTENT,)),
+    "file": BodyKind(lambda place: {"data": _file(place)}, (CONTENT,), file=True),
+    "generator": BodyKind(lambda place: {"data": _chunks()}, (CONTENT,), one_shot=True),
+    "form of bytes": BodyKind(lambda place: {"data": _form(CONTENT)}, _FORM, form=True),
     "form of a file": BodyKind(
-        lambda folder: {"data": _form(_file(folder))}, _FORM, form=True, file=True
+        lambda place: {"data": _form(_file(place))}, _FORM, form=True, file=True
     ),
     "form of a generator": BodyKind(
-        lambda folder: {"data": _form(_chunks())}, _FORM, form=True, one_shot=True
+        lambda place: {"data": _form(_chunks())}, _FORM, form=True, one_shot=True
     ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,14 +113,8 @@ async def _run(way: Way, at: int, moment: Moment, folder: Path) -> tuple[bool, i
         assert (origin.in_flight, origin.held) == (0, 0)
         if cancelled and not answered:
             # A retry that failed has cost its token, one that was cancelled or never sent did not.
-            wasted = [
-                attempt
-                for attempt in world.attempts
-                if attempt.call == "0"
-                and attempt.failure
-                and not isinstance(attempt.came_to, asyncio.CancelledError)
-            ]
-            assert tokens - origin.budget_available == max(0, len(wasted) - 1), at
+            failed = sum(snapshot.failures.values()) - sum(before.failures.values())
+            assert tokens - origin.budget_available == max(0, failed - 1), at
         assert await world.is_free()
     return cancelled, waits, ending
 

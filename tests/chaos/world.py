@@ -7,7 +7,7 @@ whichever the step is about. What every attempt came to is noted by a middleware
 from __future__ import annotations
 
 import asyncio
-import io
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from aiohttp_adaptive_retry.errors import error_name
 from ..wire.faults import Action, Exchange, FaultServer
 from ..wire.support import FakeTime
 from . import tls
-from .bodies import BODIES
+from .bodies import BODIES, Place
 from .faults import ANSWERS, ENDLESS, OK, RETRIED, Fault, Script
 
 __all__ = ("Attempt", "Call", "Ending", "World", "what_came_of")
@@ -227,26 +227,23 @@ class World:
         return ending
 
     async def _call(self, call: Call, name: str) -> Ending:
-        options = BODIES[call.body].make(self.folder)
         headers = {"X-Call": name}
         if call.key:
             headers["Idempotency-Key"] = name
-        try:
-            async with self.session.request(
-                call.method,
-                self.url,
-                headers=headers,
-                expect100=call.expect,
-                timeout=aiohttp.ClientTimeout(total=call.total),
-                **options,
-            ) as response:
-                return await self._read(response)
-        except Exception as error:
-            return Ending(error=error)
-        finally:
-            source = options.get("data")
-            if isinstance(source, io.IOBase):
-                source.close()
+        with contextlib.ExitStack() as closing:
+            options = BODIES[call.body].make(Place(self.folder, closing))
+            try:
+                async with self.session.request(
+                    call.method,
+                    self.url,
+                    headers=headers,
+                    expect100=call.expect,
+                    timeout=aiohttp.ClientTimeout(total=call.total),
+                    **options,
+                ) as response:
+                    return await self._read(response)
+            except Exception as error:
+                return Ending(error=error)
 
     async def _read(self, response: ClientResponse) -> Ending:
         if ENDLESS in response.headers:
