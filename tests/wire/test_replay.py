@@ -15,6 +15,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
 from .faults import Action, Body, FaultServer, body_of, close, early, redirect, reply, reset
 from .support import FakeTime, Open, Serve, books, is_idle, retrying
@@ -346,6 +349,44 @@ async def test_an_early_answer_to_a_body_in_memory_is_retried_whole(
     async with asyncio.timeout(5), session.put(server.url, data=io.BytesIO(content)) as answer:
         assert answer.status == 200
     assert server.bodies == [body_of(content)]
+    books(retry, 2, retry_success=1)
+
+
+class _Tracked(aiohttp.BytesIOPayload):
+    """A body in memory that knows how many of its uploads are under way."""
+
+    running = 0
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        self.running += 1
+        try:
+            await super().write_with_length(writer, content_length)
+        finally:
+            self.running -= 1
+
+
+async def test_an_upload_has_ended_before_the_next_one_begins(
+    serve: Serve, open_session: Open
+) -> None:
+    """One that an early answer has cut short is out of the body first, however short the wait."""
+    server = await serve(early(503, then="stall"), reply())
+    time = FakeTime()
+    body = _Tracked(io.BytesIO(CONTENT * 18))
+    running: list[int] = []
+
+    async def at_once(seconds: float) -> None:
+        time.now += seconds
+
+    async def look(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        running.append(body.running)
+        return await handler(request)
+
+    retry = AdaptiveRetryMiddleware(clock=time.clock, sleep=at_once, random=lambda: 0.5)
+    session = open_session(retry, look)
+    async with session.put(server.url, data=body) as answer:
+        assert answer.status == 200
+    assert running == [0, 0]
+    assert server.bodies[-1] == body_of(CONTENT * 18)
     books(retry, 2, retry_success=1)
 
 
