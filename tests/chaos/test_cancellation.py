@@ -16,6 +16,8 @@ from .world import Call, Ending, World
 
 #: More often than any call here waits.
 MOST_WAITS = 400
+#: What makes an origin down.
+DOWN = ("RST",) * 6
 _AMPLE: dict[str, Any] = {"budget_initial": 10.0, "budget_floor": 0.0, "budget_deposit": 0.0}
 
 
@@ -54,15 +56,15 @@ WAYS = {
     ),
     "hold for news": Way(("refused", "refused", "refused", OK), ends=(200,)),
     "hold that comes to nothing": Way(("refused",), ends=("ClientConnectorError",)),
-    "hold with an answer": Way(("RST", "RST", "RST", "503"), before=3, ends=(503,)),
+    "hold with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
     "arrival of an answer to be kept": Way(("RST", "RST", "503, half a body", OK), before=2),
-    "admission": Way(("RST", "RST", "RST", OK), config={"admission": True}, before=3),
+    "admission": Way((*DOWN, OK), config={"admission": True}, before=len(DOWN)),
     "admission refused": Way(
-        ("RST", "RST", "RST", OK),
-        Call(total=0.5),
-        config={"admission": True},
-        before=3,
-        ends=("OriginUnavailable", 200),
+        (*DOWN, OK),
+        # Held once, and then refused.
+        config={"admission": True, "hold_cap": 0.05},
+        before=len(DOWN),
+        ends=("OriginUnavailable",),
     ),
 }
 
@@ -96,6 +98,8 @@ async def _run(way: Way, at: int, moment: Moment, folder: Path) -> tuple[bool, i
         for number in range(way.before):
             await _fail_quickly(world, f"before {number}")
         before, tokens = world.retry.snapshot(), _tokens(world)
+        if way.before == len(DOWN):
+            assert before.origins[0].state == "down"
         cancelled, waits, ending = await cancelled_at(world.call(way.call, "0"), at, moment)
         snapshot = world.retry.snapshot()
         # One call more, counted once.

@@ -75,10 +75,10 @@ async def _obeys(
         assert await world.is_free()
 
 
-@settings(STEADY, max_examples=400)
+@settings(STEADY, max_examples=300)
 @given(
     script=scripts(QUICK, 6),
-    calls=st.lists(CALLS, min_size=1, max_size=4),
+    calls=st.lists(CALLS, min_size=1, max_size=8),
     config=CONFIGS,
     keep_alive=st.booleans(),
     seed=st.integers(0, 1000),
