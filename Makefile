@@ -14,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest lint types bench efficacy format clean collector
+.PHONY: help demo test test-oldest lint types bench efficacy format clean collector dashboard dashboard-figure
 
 help:
 	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
@@ -71,6 +71,14 @@ efficacy: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.efficacy --first-seed $(FIRST_SEED) --seeds $(SEEDS) --jobs 2 \
 	  --document docs
 	$(BIN)/python -m benchmarks.readme
+
+# collector-config/grafana/dashboard.json, from tools/dashboard.py.
+dashboard: $(VENV)/.test
+	$(BIN)/python -m tools.dashboard
+
+# The dashboard's panels, drawn from the end-to-end test's Prometheus.
+dashboard-figure: $(VENV)/.test
+	DASHBOARD_FIGURE=docs/dashboard.png $(BIN)/python -m pytest tests/pipeline/test_pipeline.py
 
 # The collector of collector-config/builder.yaml: built with Go, once, outside the repository.
 collector:

@@ -1,6 +1,7 @@
-"""Puts figures of RESULTS.md into README, between its markers: `python -m benchmarks.readme`.
+"""Puts measured figures into README, between its markers: `python -m benchmarks.readme`.
 
-README has no figure that was typed in; a test holds that it says what RESULTS.md says.
+From RESULTS.md (what it costs) and from EFFICACY.md (how well it decides). README has no figure
+that was typed in; a test holds that it says what these pages say.
 """
 
 from __future__ import annotations
@@ -9,7 +10,22 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_SECTION = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.DOTALL)
+#: Where the figures come from.
+PAGES = ("benchmarks/RESULTS.md", "docs/EFFICACY.md")
+
+# In which conditions README shows the regrets, of which policies; averages come below.
+_CONDITIONS = (
+    "errors_20%",
+    "outage_refused",
+    "brownout",
+    "one_bad_of_five",
+    "hopeless_5%",
+    "rate_limit",
+    "blips_200ms",
+    "restarts_2s",
+    "sparse_clients",
+    "cold_clients",
+)
 
 # Which rows, in which order, of which table.
 _IN_PROCESS = (
@@ -64,13 +80,39 @@ def section(results: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def updated(readme: str, results: str) -> str:
-    """README with the figures of these results."""
-    return _SECTION.sub(lambda found: found[1] + section(results) + found[2], readme)
+def efficacy(page: str) -> str:
+    """What README shows of EFFICACY.md: some conditions, and average and worst over all."""
+    seeds = re.findall(r"^(?:Written by `make efficacy`\. )(Seeds \d+ to \d+)", page, re.MULTILINE)
+    found = table(page.replace("## Regret", "### Regret"), "Regret")
+    heads = found[""]
+    rows = [*_CONDITIONS, "**average**", "**worst**", *(name for name in found if "not av" in name)]
+    lines = [f"{seeds[0]}, {len(_conditions_of(found))} conditions.", ""]
+    lines += ["| regret | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for name in rows:
+        cells = [cell.split(" ±")[0] for cell in found[name]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _conditions_of(found: dict[str, list[str]]) -> list[str]:
+    return [name for name in found if name and "*" not in name and "(" not in name]
+
+
+def updated(readme: str, results: str, page: str) -> str:
+    """README with the figures of these pages."""
+    for name, text in (("bench", section(results)), ("efficacy", efficacy(page))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = readme.split(begin)
+        readme = before + begin + text + end + rest.split(end)[1]
+    return readme
+
+
+def main() -> None:
+    """Rewrite README."""
+    readme = ROOT / "README.md"
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in PAGES]
+    readme.write_text(updated(readme.read_text(encoding="utf-8"), *pages), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    results = (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
-    readme.write_text(updated(text, results), encoding="utf-8")
+    main()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aiohttp_adaptive_retry import AdaptiveStrategy
 from aiohttp_adaptive_retry.budget import RetryBudget
-from aiohttp_adaptive_retry.deciding import MOST_HELD, Decision, Evidence, Trial
+from aiohttp_adaptive_retry.deciding import MOST_HELD
+from aiohttp_adaptive_retry.trial import Decision, Evidence, Trial
 
 from .fakes import Clock
 

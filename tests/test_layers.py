@@ -13,7 +13,7 @@ PACKAGE = Path(aiohttp_adaptive_retry.__file__).parent
 
 # Each module, and what of this package it may import. Lower ones first.
 LAYERS = [
-    {"config", "errors", "faults", "health"},
+    {"config", "errors", "faults", "health", "trial"},
     {"window", "budget", "backoff", "memory", "ledger", "recent", "snapshot"},
     {"deciding", "attempt", "runs"},
     {"strategy"},
@@ -28,7 +28,7 @@ LAYERS = [
 ]
 # The deciding core knows none of these.
 FOREIGN = {"aiohttp", "asyncio", "opentelemetry"}
-CORE = {"config", "window", "budget", "backoff", "health", "deciding", "strategy"}
+CORE = {"config", "window", "budget", "backoff", "health", "trial", "deciding", "strategy"}
 
 
 def imports(module: str) -> tuple[set[str], set[str]]:

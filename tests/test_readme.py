@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry.deciding import REASONS
+from aiohttp_adaptive_retry.trial import REASONS
 
 from .test_telemetry import TABLE
 
@@ -92,12 +92,13 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_figures_are_those_of_the_last_benchmark() -> None:
-    """What README says of cost is what `make bench` wrote; nothing is typed in."""
+    """What README says of cost and of deciding is what the commands wrote; nothing is typed in."""
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    results = (ROOT / "benchmarks/RESULTS.md").read_text()
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in module.PAGES]
     assert "| ours, metrics on |" in README
-    assert module.updated(README, results) == README
+    assert "| outage_refused |" in README
+    assert module.updated(README, *pages) == README

@@ -15,7 +15,7 @@ import pytest
 
 from aiohttp_adaptive_retry import AdaptiveStrategy, AttemptRecord
 from aiohttp_adaptive_retry import memory as memory_module
-from aiohttp_adaptive_retry.deciding import REASONS, Decision, Evidence, Trial
+from aiohttp_adaptive_retry.trial import REASONS, Decision, Evidence, Trial
 
 from .fakes import Clock
 

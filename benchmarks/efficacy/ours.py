@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aiohttp_adaptive_retry.config import AdaptiveConfig
-from aiohttp_adaptive_retry.deciding import Decision, Evidence, Trial
 from aiohttp_adaptive_retry.errors import ErrorCatalogue
 from aiohttp_adaptive_retry.faults import Faults, SafeClock
 from aiohttp_adaptive_retry.memory import MemoryGuard
 from aiohttp_adaptive_retry.strategy import AdaptiveStrategy
+from aiohttp_adaptive_retry.trial import Decision, Evidence, Trial
 
 from .policy import SEND, Action, Call, Clock, GiveUp, Outcome, Rand, Wait
 

@@ -21,12 +21,12 @@ from .attempt import (
 )
 from .backoff import parse_retry_after
 from .config import AdaptiveConfig
-from .deciding import Evidence, Reason, Trial
 from .errors import error_type
 from .faults import Faults, SafeClock
 from .ledger import Outcome
 from .origins import Origin, Origins
 from .runs import REDIRECTS, Run, Runs, total_timeout
+from .trial import Evidence, Reason, Trial
 
 __all__ = ("Books", "Call")
 

@@ -59,32 +59,37 @@ class AdaptiveConfig:
             name what nobody wanted recorded. URLs in them lose userinfo, path and query.
         max_error_message_length: characters kept of such a text, 1 to 100,000.
 
-    Attempts:
+    Attempts (in brackets: the condition of benchmarks/efficacy that a default is for):
         max_attempts: attempts on the wire for one call and redirect hop, 1 or more. Five, as the
-            budget and not this number bounds the load.
+            budget and not this number bounds the load [errors_20%].
         retry_methods: methods that may be sent again. Others only with an Idempotency-Key header.
-        retry_statuses: answers that count as failures and may be retried, 100 to 599.
-        attempt_timeout: seconds that one attempt may take until its response head, or None.
+        retry_statuses: answers that count as failures and may be retried, 100 to 599. Which of
+            them retries really mend is learnt [hopeless_5%, one_bad_of_five].
+        attempt_timeout: seconds that one attempt may take until its response head, or None. None,
+            as the session's timeouts are the caller's; a server that falls silent is noticed by
+            this or by a `sock_read` [outage_timeout].
         backoff_base: mean of the first wait is half of this, in seconds, above zero. 0.2: a blip
-            of 200 ms is over by the second retry.
+            of 200 ms is over by the second retry [blips_200ms].
         backoff_cap: longest wait that we choose, in seconds, at least `backoff_base`. 5.0: the
-            fourth wait reaches past a restart of 2 s.
+            fourth wait reaches past a restart of 2 s [restarts_2s, rolling_restart].
         retry_after_cap: longest Retry-After that is waited for, in seconds. What asks for more is
-            handed back to the caller at once.
+            handed back to the caller at once [rate_limit].
         hold_cap: seconds for which one call may be held in all while its origin is down, congested
             or limiting, 0 or more; 0 holds nothing. Twelve: about as long as callers wait. Held
             calls cost the origin nothing; a failed call gets its retry when others' calls show
-            that the origin is back.
+            that the origin is back [outage_refused, flapping].
 
     Budget, for one origin:
         budget_capacity: most retries that can be saved up, 1 or more. Twenty: what trouble of a
-            new kind may waste before anything is learnt of it, whatever the traffic.
+            new kind may waste before anything is learnt of it, whatever the traffic [hopeless_5%,
+            partial_50%].
         budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. Four: one
-            call with all its attempts, or two calls with two.
+            call with all its attempts, or two calls with two; hundreds of new clients add no more
+            than that to an outage [cold_clients].
         budget_deposit: retries earned by a success, 0 to 1. At 0.1 wasted retries can't exceed a
-            tenth of the successes.
+            tenth of the successes [brownout, shedding_503].
         budget_floor: retries earned by a second passing, 0 to 1. 1/30 keeps a client of one
-            request a minute able to retry, and is no load.
+            request a minute able to retry, and is no load [sparse_clients, quiet_outage].
 
     Origins:
         max_origins: (scheme, host, port) remembered at once, 1 or more; the least recently used
@@ -97,7 +102,9 @@ class AdaptiveConfig:
             it costs a span an attempt, and OpenTelemetry's own instrumentation has one a call.
 
     Admission:
-        admission: hold or refuse first attempts too while an origin is down (`OriginUnavailable`).
+        admission: hold, thin or refuse (`OriginUnavailable`) first attempts too while an origin is
+            down, congested or limiting. Off, as a call may then fail unsent; on, it is the one
+            thing that helps where all capacity is asked for [brownout, spike_1.5, pause_at_load].
 
     Example:
         >>> AdaptiveConfig(max_attempts=3).max_attempts

@@ -31,12 +31,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from .backoff import full_jitter
 from .budget import RetryBudget
 from .config import AdaptiveConfig
-from .deciding import REASONS, Deciding, Decision, Evidence, Reason, Trial
+from .deciding import Deciding
 from .errors import OK, ErrorCatalogue, error_name, error_text
 from .faults import Faults, SafeClock
 from .health import Health
 from .memory import MemoryGuard
 from .recent import AttemptRecord, RecentAttempts
+from .trial import REASONS, Decision, Evidence, Reason, Trial
 from .window import Window
 
 if TYPE_CHECKING:
