@@ -349,7 +349,7 @@ from tests.fakes import Rig
 
 def set_up():
     global export, rig
-    export = otlp.configure("shop", export_interval=0.02)
+    export = otlp.configure("shop", export_interval=0.5)
     rig = Rig()
     rig.middleware = AdaptiveRetryMiddleware(meter_provider=export.meter_provider)
 
@@ -362,7 +362,9 @@ def work(calls):
 
 set_up()
 work(3)
-time.sleep(0.3)                  # the parent's connection is open by now
+# The parent's connection is open by now, and no export under way: a fork into one may leave a lock
+# of the SDK's held in the child.
+time.sleep(0.8)
 children = []
 for number in (1, 2):
     pid = os.fork()
@@ -370,7 +372,7 @@ for number in (1, 2):
         if {when == "after"!r}:
             set_up()
         work(10 * number)
-        time.sleep(0.5)
+        time.sleep(0.6)
         export.close()
         os._exit(0)
     children.append(pid)
