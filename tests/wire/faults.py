@@ -159,12 +159,18 @@ class FaultServer:
 
     async def close(self) -> None:
         """Stop listening, and end what is still being served."""
+        if self._server is not None:
+            self._server.close()
+            # A connection that was being accepted is handed over in the next turns of the loop.
+            for _ in range(5):
+                await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
-            self._server.close()
             await self._server.wait_closed()
+        # Transports that were closed say so in the next turn.
+        await asyncio.sleep(0)
 
     def _next(self) -> Action:
         """The action that the next attempt will meet."""
