@@ -50,9 +50,9 @@ _LOOPBACK = (
 def table(results: str, title: str) -> dict[str, list[str]]:
     """The rows of the table under a heading, by their first cell; the header is under ''."""
     text = results.split(f"\n### {title}\n")[1].split("\n#")[0]
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    lines = [line for line in text.splitlines() if line.startswith("|") and set(line) - set("|-: ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    named = {row[0]: row[1:] for row in rows[2:]}
+    named = {row[0]: row[1:] for row in rows[1:]}
     named[""] = rows[0][1:]
     return named
 
