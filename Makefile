@@ -7,20 +7,26 @@ BIN := $(VENV)/bin
 SECONDS ?= 60
 FIRST_SEED ?= 8000
 SEEDS ?= 4
+MINUTES ?= 5
+FUZZ_SECONDS ?= 15
 URL ?=
 PYTEST_ARGS ?=
+# Much of the suite waits for real servers; XDIST= runs it in one process.
+XDIST ?= -n 3 --dist loadfile
 CONSTRAINTS ?= constraints.txt
 
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest lint types bench efficacy format clean collector dashboard dashboard-figure
+.PHONY: help demo test test-oldest lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure
 
 help:
 	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
 	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies"
 	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
 	@echo "make bench  what it costs, beside the alternatives, and how it does on the wire"
+	@echo "make soak   minutes of mixed faults, and whether anything grows (MINUTES=)"
+	@echo "make fuzz   foreign input, found by a fuzzer (FUZZ_SECONDS=)"
 	@echo "make efficacy  how well it decides, beside the known policies, in simulation"
 
 $(BIN)/python:
@@ -43,12 +49,22 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --seconds $(SECONDS) $(if $(URL),--url "$(URL)")
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(XDIST) $(PYTEST_ARGS)
 
 # The other end of the ranges in pyproject.toml. Left out are the benchmarks.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTEST_ARGS="$(PYTEST_ARGS) \
 	  --ignore=tests/benchmarks"
+
+# Mixed faults for MINUTES; fails if anything grows. Says where the samples are.
+soak: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --picture docs/soak.png
+
+# A coverage-guided fuzzer on what reads foreign input, FUZZ_SECONDS for each target (CPython 3.11
+# to 3.13, as the fuzzer's wheels are). Its corpus is outside the repository.
+fuzz: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	$(PIP) --editable ".[fuzz]"
+	$(BIN)/python -m tools.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
