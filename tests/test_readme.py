@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,88 @@ def test_the_figures_are_those_of_the_last_benchmark() -> None:
     assert "| ours, metrics on |" in README
     assert "| outage_refused |" in README
     assert module.updated(README, *pages) == README
+
+
+def test_every_default_is_the_true_one() -> None:
+    """The tuning table says what a field is set to if nobody sets it."""
+    config = AdaptiveConfig()
+    for name, default, _ in rows("Tuning"):
+        value = getattr(config, name.strip("` "))
+        if isinstance(value, frozenset):
+            assert set(default.split()) == {str(member) for member in value}, name
+        elif isinstance(value, timedelta):
+            assert default == f"{value.total_seconds() / 60:g} min", name
+        elif isinstance(value, float) and "/" in default:
+            above, below = default.split("/")
+            assert int(above) / int(below) == value, name
+        elif isinstance(value, bool) or value is None:
+            assert default == str(value), name
+        else:
+            assert float(default) == value, name
+
+
+def test_every_attribute_is_named() -> None:
+    """Each attribute that a metric carries beside its origin's is in the table's row."""
+    table = {row[0].strip("` "): row[2] for row in rows("Metrics")[1:]}
+    checked = 0
+    for name, (_, _, _, own) in TABLE.items():
+        for attribute in own or ():
+            checked += 1
+            assert f"`{attribute}`" in table[name], name
+        assert table[name].startswith("O") or not own, name
+    assert checked >= 5
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    """`make x` in README is a target of the Makefile, and help names each that users want."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?m)^([a-z][a-z-]*):", makefile))
+    named = set(re.findall(r"\bmake (?:-s )?([a-z]+(?:-[a-z]+)*)\b", README))
+    named &= set(re.findall(r"`make (?:-s )?([a-z-]+)", README)) | set(
+        re.findall(r"(?m)^\S*\s*\$?\(?make (?:-s )?([a-z-]+)", README)
+    )
+    assert {"demo", "test", "bench", "efficacy", "soak", "fuzz", "collector"} <= named
+    assert named <= targets
+    phony = set(re.search(r"(?m)^\.PHONY: (.*)$", makefile)[1].split())  # type: ignore[index]
+    assert targets == phony
+
+
+def test_every_example_is_named() -> None:
+    """The files that one can start from; what the demo is made of need not be."""
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert examples
+    for name in examples:
+        assert name in README or name.startswith("demo"), name
+
+
+def test_every_exported_name_is_explained() -> None:
+    """Each has a docstring that says in a line what it is, and ends it."""
+    package = sys.modules["aiohttp_adaptive_retry"]
+    names = [name for name in package.__all__ if name != "__version__"]
+    assert names
+    for name in names:
+        exported = getattr(package, name)
+        first = (exported.__doc__ or "").strip().splitlines()[0]
+        assert len(first) > 20, name
+        for method, value in vars(exported).items():
+            if not method.startswith("_") and callable(value):
+                assert value.__doc__, f"{name}.{method}"
+
+
+@pytest.mark.wire
+def test_the_other_blocks_run(tmp_path: Path) -> None:
+    """All code in README runs as written, after the first block, with nobody to export to."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1:]
+    assert blocks
+    for number, block in enumerate(blocks):
+        program = tmp_path / f"block{number}.py"
+        program.write_text(block)
+        done = subprocess.run(
+            [sys.executable, str(program)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "none"},
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,88 @@
+"""Calls as users write them. Never run: type checkers read it (test_typing.py).
+
+What is wrong on purpose has an ignore; a checker that sees nothing wrong there calls the ignore
+unnecessary, and the test fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import assert_type
+
+import aiohttp
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from aiohttp_adaptive_retry import (
+    AdaptiveConfig,
+    AdaptiveRetryMiddleware,
+    AdaptiveStrategy,
+    AttemptRecord,
+    OriginUnavailable,
+    Snapshot,
+)
+from aiohttp_adaptive_retry.otlp import OtlpExport, configure
+
+
+async def attach(meters: MeterProvider, tracers: TracerProvider) -> None:
+    """The middleware, as it is attached."""
+    retry = AdaptiveRetryMiddleware()
+    middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (retry,)
+    async with aiohttp.ClientSession(middlewares=middlewares) as session:
+        async with session.get("https://example.com/") as response:
+            assert_type(response.status, int)
+        try:
+            await session.get("https://example.com/", middlewares=(retry,))
+        except OriginUnavailable as error:
+            assert_type(error.reason, str)
+            raise aiohttp.ClientError from error
+    assert_type(retry.config, AdaptiveConfig)
+    assert_type(retry.snapshot(), Snapshot)
+    AdaptiveRetryMiddleware(
+        AdaptiveConfig(max_attempts=3, attempt_spans=True),
+        meter_provider=meters,
+        tracer_provider=tracers,
+        clock=lambda: 0.0,
+        sleep=asyncio.sleep,
+        random=lambda: 0.5,
+    )
+
+
+async def decide() -> None:
+    """The strategy without HTTP."""
+    strategy = AdaptiveStrategy(window_size=100, window_duration=timedelta(minutes=5))
+    assert_type(await strategy.should_retry(OSError(), attempt=1), bool)
+    strategy.record_success()
+    strategy.record_success(latency=0.1)
+    assert_type(strategy.delay(retry=2), float)
+    assert_type(strategy.success_rate, float)
+    assert_type(strategy.window_size, int)
+    assert_type(strategy.recent_attempts, Sequence[AttemptRecord])
+    newest = strategy.recent_attempts[-1]
+    assert_type(newest.error_type, str | None)
+    assert_type(strategy.recent_attempts[:2], Sequence[AttemptRecord])
+
+
+def configured() -> None:
+    """Sets, lists and tuples are collections; ints are numbers."""
+    AdaptiveConfig(retry_methods={"GET"}, retry_statuses=[503], memory_threshold_mb=50)
+    AdaptiveConfig(retry_methods=("GET", "POST"), attempt_timeout=2, cleanup_interval=timedelta(1))
+    with configure("shop", traces=True) as export:
+        assert_type(export, OtlpExport)
+
+
+def wrong() -> None:
+    """What a checker must refuse."""
+    AdaptiveConfig(5)  # type: ignore[call-arg]
+    AdaptiveConfig(window_size="100")  # type: ignore[arg-type]
+    AdaptiveConfig(window_siz=100)  # type: ignore[call-arg]
+    AdaptiveConfig(window_duration=30)  # type: ignore[arg-type]
+    AdaptiveConfig().window_size = 5  # type: ignore[misc]
+    AdaptiveStrategy(max_attempt=5)  # type: ignore[call-arg]
+    AdaptiveStrategy(max_attempts=None)  # type: ignore[arg-type]
+    AdaptiveRetryMiddleware(max_attempts=5)  # type: ignore[call-arg]
+    AdaptiveRetryMiddleware(clock=1.0)  # type: ignore[arg-type]
+    AdaptiveRetryMiddleware().config = AdaptiveConfig()  # type: ignore[misc]
+    AdaptiveStrategy().recent_attempts.append(None)  # type: ignore[attr-defined]
