@@ -18,13 +18,14 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure
+.PHONY: help demo test test-oldest lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests
 
 help:
 	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
 	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies"
 	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
 	@echo "make bench  what it costs, beside the alternatives, and how it does on the wire"
+	@echo "make aiohttp-tests  aiohttp's own client tests, with us in every session"
 	@echo "make soak   minutes of mixed faults, and whether anything grows (MINUTES=)"
 	@echo "make fuzz   foreign input, found by a fuzzer (FUZZ_SECONDS=)"
 	@echo "make efficacy  how well it decides, beside the known policies, in simulation"
@@ -91,6 +92,10 @@ efficacy: $(VENV)/.bench
 # collector-config/grafana/dashboard.json, from tools/dashboard.py.
 dashboard: $(VENV)/.test
 	$(BIN)/python -m tools.dashboard
+
+# aiohttp's own client tests, with our middleware in every session.
+aiohttp-tests: $(VENV)/.test
+	$(BIN)/python -m tools.aiohttp_suite
 
 # The dashboard's panels, drawn from the end-to-end test's Prometheus.
 dashboard-figure: $(VENV)/.test
