@@ -11,6 +11,7 @@ MINUTES ?= 5
 FUZZ_SECONDS ?= 15
 URL ?=
 PYTEST_ARGS ?=
+TESTS ?=
 # Much of the suite waits for real servers; XDIST= runs it in one process.
 XDIST ?= -n 3 --dist loadfile
 CONSTRAINTS ?= constraints.txt
@@ -18,11 +19,12 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests
+.PHONY: help demo test test-oldest test-pythons lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests
 
 help:
 	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
-	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies"
+	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies;"
+	@echo "            make test-pythons: most of them on every newer Python that is here"
 	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
 	@echo "make bench  what it costs, beside the alternatives, and how it does on the wire"
 	@echo "make aiohttp-tests  aiohttp's own client tests, with us in every session"
@@ -52,10 +54,21 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(XDIST) $(PYTEST_ARGS)
 
-# The other end of the ranges in pyproject.toml. Left out are the benchmarks.
+# The other end of the ranges in pyproject.toml. Left out are the benchmarks. TESTS= narrows it.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTEST_ARGS="$(PYTEST_ARGS) \
-	  --ignore=tests/benchmarks"
+	  --ignore=tests/benchmarks $(TESTS)"
+
+# What does not need the collector or a whole minute, on every newer Python that is here. greenlet,
+# which only httpbin wants, is another one there.
+ACROSS ?= tests/test_*.py tests/wire tests/memory src
+test-pythons:
+	@set -e; for python in $$($(PYTHON) -m tools.pythons); do \
+	  venv=.venv-$$(basename "$$(dirname "$$(dirname "$$python")")"); \
+	  mkdir -p "$$venv"; grep -v '^greenlet=' $(CONSTRAINTS) > "$$venv/constraints.txt"; \
+	  $(MAKE) test PYTHON="$$python" VENV="$$venv" CONSTRAINTS="$$venv/constraints.txt" \
+	    PYTEST_ARGS="$(PYTEST_ARGS) $(ACROSS)"; \
+	done
 
 # Mixed faults for MINUTES; fails if anything grows. Says where the samples are.
 soak: $(VENV)/.bench
@@ -106,4 +119,4 @@ collector:
 	$(PYTHON) -m tools.collector
 
 clean:
-	rm -rf $(VENV) .venv-oldest .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
