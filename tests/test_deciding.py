@@ -134,6 +134,19 @@ def test_a_call_that_cannot_be_held_does_not_knock_at_a_closed_door() -> None:
     assert bench.fail(patient=True).reason == "origin_down"
 
 
+def test_a_crowd_that_is_held_asks_no_more_often_than_a_few() -> None:
+    """A thousand calls ask four thousand times a second at most, and ten ask twenty times each."""
+    for count, longest in ((10, 0.05), (MOST_HELD - 1, 0.25)):
+        bench = Bench()
+        bench.down()
+        for _ in range(count):
+            assert bench.fail().hold
+        trial = Trial()
+        decision = bench.fail(trial=trial)
+        assert decision.hold
+        assert decision.delay == pytest.approx(longest, rel=0.02)
+
+
 def test_old_trouble_is_not_waited_for() -> None:
     """An outage of forty seconds will hardly end within a caller's patience."""
     bench = Bench()

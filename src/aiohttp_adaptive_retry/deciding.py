@@ -49,6 +49,9 @@ _RELIEF_POLL: Final = 0.2
 _POLL_SHARE: Final = 0.05
 _POLL_LEAST: Final = 0.05
 _POLL_MOST: Final = 0.5
+# However many are held, they ask no more often than this altogether, times a second: a tenth of a
+# processor. From 200 on they ask less often each.
+_MOST_POLLS: Final = 4000.0
 # A failure with no news for so many seconds before it: no other call will tell either.
 _ALONE_AFTER: Final = 5.0
 #: Calls held at a time for one origin; each holds its request, and perhaps an answer of 16 kB.
@@ -284,7 +287,8 @@ class Deciding:
         """Ask again a little later, unless the trouble is too old or the call held for too long."""
         if age > _YOUNG or trial.held >= self.config.hold_cap:
             return Decision(0.0, reason)
-        pause = min(_POLL_MOST, max(_POLL_LEAST, _POLL_SHARE * age))
+        crowd = self.health.held / _MOST_POLLS
+        pause = min(_POLL_MOST, max(_POLL_LEAST, _POLL_SHARE * age, crowd))
         return self._ask_again(trial, remaining, pause, reason)
 
     def _ask_again(
