@@ -81,12 +81,13 @@ def states(origins: Origins) -> Sums:
     """How many of a label's origins are in each state; zeros are told too, so that a series ends
     in a zero and not in a gap."""
     now = origins.now()
-    sums: Sums = Counter()
+    sums: dict[Key, int] = {}
     for origin in origins.listed():
-        current = origin.strategy.health.state(now)
-        for state in STATES:
-            sums[origin.label, state] += state == current
-    return sums
+        label = origin.label
+        if (label, STATES[0]) not in sums:
+            sums.update({(label, state): 0 for state in STATES})
+        sums[label, origin.strategy.health.state(now)] += 1
+    return cast(Sums, sums)
 
 
 def evicted(origins: Origins) -> Sums:

@@ -156,8 +156,9 @@ class _Hub:
             for key, value in sums.items():
                 # What an origin counted moves to its ledger while we read the one and then the
                 # other: a sum may miss it for a moment. An exported counter never falls.
-                reported[key] = max(reported[key], value)
-            return [Observation(value, counter.attributes(key)) for key, value in reported.items()]
+                if value >= reported.get(key, 0):
+                    reported[key] = value
+            return self._observations(name, counter, reported)
 
     def _level(self, name: str, level: _Metric, _: CallbackOptions) -> list[Observation]:
         with self._lock:
