@@ -194,6 +194,11 @@ def _judged(samples: Samples, calls: int) -> Section:
             Spread.of(on).median,
             1.5,
             "µs",
+            why=(
+                f"a no-op middleware costs {Spread.of(no_op).median:.3f} here; at the same ratio "
+                f"ours would cost {0.32 * ratio_of_medians(on, no_op):.2f} where one costs 0.32. "
+                "What is left is in the row of the necessities."
+            ),
         ),
         Goal(
             "ours over bare, in no-op middlewares",

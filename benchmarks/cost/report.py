@@ -19,6 +19,7 @@ def in_plain_text(section: Section) -> str:
     for table in section.tables:
         parts += [table.caption, *_aligned(table), ""]
     parts += _aligned(_goals(section.goals))
+    parts += _reasons(section.goals)
     return "\n".join([*parts, ""])
 
 
@@ -45,11 +46,18 @@ def in_markdown(sections: Sequence[Section], seconds: float, effort: str) -> str
         parts += [f"## {section.title}", "", section.text, ""]
         for table in [*section.tables, _goals(section.goals)]:
             parts += [f"### {table.caption}", "", *_markdown(table), ""]
+        parts += _reasons(section.goals)
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _goals(goals: Sequence[Goal]) -> Table:
     return Table("Goals", _GOALS, [_goal(goal) for goal in goals])
+
+
+def _reasons(goals: Sequence[Goal]) -> list[str]:
+    """Why goals were missed, where that is known."""
+    lines = [f"- Missed: {goal.what}: {goal.why}" for goal in goals if goal.why and not goal.met]
+    return [*lines, ""] if lines else []
 
 
 def _goal(goal: Goal) -> tuple[str, ...]:

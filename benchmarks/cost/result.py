@@ -20,6 +20,8 @@ class Goal:
     at_least: bool = False
     #: The same figure, worked out in another way that noise moves differently.
     second: float | None = None
+    #: What a miss comes from, as far as it is known.
+    why: str = ""
 
     @property
     def met(self) -> bool:
