@@ -7,6 +7,7 @@ import contextlib
 import gc
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from yarl import URL
 
-from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, __version__, telemetry
+from aiohttp_adaptive_retry import (
+    AdaptiveConfig,
+    AdaptiveRetryMiddleware,
+    __version__,
+    readings,
+    telemetry,
+)
+from aiohttp_adaptive_retry.origins import Origins
 
 from .fakes import ORIGIN, Clock, Rig, by, metrics_in
 
@@ -261,6 +269,47 @@ async def test_middlewares_of_one_provider_add_up() -> None:
         assert len(metrics[f"adaptive_retry.{name}"]) == 1
     assert by(metrics["adaptive_retry.memory.pressure"], "") == {None: 0}
     assert first.snapshot().requests.total == 1
+
+
+async def test_one_pass_over_the_origins_serves_a_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All levels of the origins come of one pass, and each collection makes one of its own."""
+    rig = Rig()
+    passes = 0
+    whole = readings.levels
+
+    def counted(origins: Origins) -> dict[str, readings.Sums]:
+        nonlocal passes
+        passes += 1
+        return whole(origins)
+
+    monkeypatch.setattr(readings, "levels", counted)
+    for number in range(1, 4):
+        await rig.call()
+        assert by(rig.metrics()["adaptive_retry.window.length"], "server.port") == {8080: number}
+        assert passes == number
+
+
+async def test_the_rest_of_a_collection_that_was_cut_short_is_not_served_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a collection left behind is forgotten in a second, and dies with its middleware."""
+    rig = Rig()
+    await rig.call()
+    now = 1000.0
+    monkeypatch.setattr(telemetry, "time", SimpleNamespace(monotonic=lambda: now))
+    hub = rig.middleware._telemetry._hub
+    last = "window.memory.usage"
+    hub._level(last, telemetry._LEVELS[last], api.CallbackOptions())
+    assert hub._passes
+    await rig.call()
+    now += 1.1
+    assert by(rig.metrics()["adaptive_retry.window.length"], "server.port") == {8080: 2}
+    rig.middleware = None  # type: ignore[assignment]
+    gc.collect()
+    rig.metrics()
+    assert not hub._passes
 
 
 async def test_each_provider_sees_only_its_own() -> None:

@@ -163,6 +163,8 @@ async def _traffic(middleware: AdaptiveRetryMiddleware) -> None:
             for _ in range(20):
                 await middleware(request, bare)
             await middleware(request, failing)
+    if faults := middleware.snapshot().faults:
+        raise RuntimeError(f"{faults} faults: a stand-in lacks what the middleware looks at")
 
 
 def _timed(reader: InMemoryMetricReader) -> Callable[[], asyncio.Future[float]]:

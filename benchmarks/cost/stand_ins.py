@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import cast
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+from aiohttp import EMPTY_PAYLOAD, ClientHandlerType, ClientRequest, ClientResponse, ClientSession
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -14,13 +14,16 @@ __all__ = ("Answer", "LightRequest", "as_request", "bare", "handler_answering", 
 
 
 class Answer:
-    """As much of a response as a retry looks at."""
+    """As much of a response as a retry looks at: it is all here, and empty."""
 
-    __slots__ = ("headers", "status")
+    __slots__ = ("connection", "content", "content_length", "headers", "status")
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.headers: CIMultiDict[str] = CIMultiDict()
+        self.connection = None
+        self.content = EMPTY_PAYLOAD
+        self.content_length = 0
 
 
 def handler_answering(status: int) -> ClientHandlerType:

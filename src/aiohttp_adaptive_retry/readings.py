@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from .health import STATES
+from .health import STATES, State
 from .ledger import OUTCOMES, Label, Ledger
 from .origins import Origin, Origins
 from .snapshot import Counts, MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
@@ -24,11 +24,10 @@ __all__ = (
     "evicted",
     "failures",
     "faults",
+    "levels",
     "origins_evicted",
     "requests",
     "single",
-    "states",
-    "summed",
     "suppressed",
     "take_snapshot",
     "windows_limit",
@@ -77,31 +76,22 @@ def suppressed(origins: Origins) -> Sums:
     )
 
 
-def states(origins: Origins) -> Sums:
-    """How many of a label's origins are in each state; zeros are told too, so that a series ends
-    in a zero and not in a gap."""
-    now = origins.now()
-    sums: dict[Key, int] = {}
-    for origin in origins.listed():
-        label = origin.label
-        if (label, STATES[0]) not in sums:
-            sums.update({(label, state): 0 for state in STATES})
-        sums[label, origin.strategy.health.state(now)] += 1
-    return cast(Sums, sums)
-
-
 def evicted(origins: Origins) -> Sums:
     now = origins.now()
     # The ledger before the windows: what moves meanwhile is then missed, never counted twice.
     sums: Sums = Counter(
         {(None, reason): count for reason, count in origins.ledger.evicted.items()}
     )
+    capacity = expired = memory = 0
     for origin in origins.listed():
         # With what has expired and is not removed yet: it is in no length any more.
-        capacity, expired, memory = origin.strategy.window.evicted_at(now)
-        sums[None, "capacity"] += capacity
-        sums[None, "expired"] += expired
-        sums[None, "memory"] += memory
+        counts = origin.strategy.window.evicted_at(now)
+        capacity += counts[0]
+        expired += counts[1]
+        memory += counts[2]
+    sums[None, "capacity"] += capacity
+    sums[None, "expired"] += expired
+    sums[None, "memory"] += memory
     return sums
 
 
@@ -119,18 +109,63 @@ def faults(origins: Origins) -> Sums:
     return Counter({(None, ""): count} if count else {})
 
 
-def summed(read: Callable[[Origin, float], float]) -> Callable[[Origins], Sums]:
-    """A level that each origin has, summed by label."""
+def levels(origins: Origins) -> dict[str, Sums]:
+    """All levels that each origin has, summed by label, in one pass over the origins.
 
-    def sums(origins: Origins) -> Sums:
-        now = origins.now()
-        totals: dict[Key, float] = {}
-        for origin in origins.listed():
-            key = (origin.label, "")
-            totals[key] = totals.get(key, 0) + read(origin, now)
-        return cast(Sums, totals)
+    A pass costs what it costs because it visits each origin; what it reads there costs little.
+    States that no origin is in are told too, so that a series ends in a zero and not in a gap.
+    """
+    now = origins.now()
+    sums: dict[Label, _Levels] = {}
+    for origin in origins.listed():
+        label = origin.tally.label
+        level = sums.get(label)
+        if level is None:
+            level = sums[label] = _Levels()
+        strategy = origin.strategy
+        budget, health, window = strategy.budget, strategy.health, strategy.window
+        level.budget += budget.balance(now)
+        level.budget_limit += budget.capacity
+        level.states[health.state(now)] += 1
+        level.held += health.held
+        level.length += window.length_at(now)
+        level.limit += strategy.config.window_size
+        level.memory += window.memory
+    return {
+        "budget.available": _by_label(sums, lambda level: level.budget),
+        "budget.limit": _by_label(sums, lambda level: level.budget_limit),
+        "origin.state": cast(
+            Sums,
+            {
+                (label, state): count
+                for label, level in sums.items()
+                for state, count in level.states.items()
+            },
+        ),
+        "calls.held": _by_label(sums, lambda level: level.held),
+        "window.length": _by_label(sums, lambda level: level.length),
+        "window.limit": _by_label(sums, lambda level: level.limit),
+        "window.memory.usage": _by_label(sums, lambda level: level.memory),
+    }
 
-    return sums
+
+class _Levels:
+    """The sums of one label."""
+
+    __slots__ = ("budget", "budget_limit", "held", "length", "limit", "memory", "states")
+
+    def __init__(self) -> None:
+        self.budget = 0.0
+        self.budget_limit = 0.0
+        self.states: dict[State, int] = dict.fromkeys(STATES, 0)
+        self.held = 0
+        self.length = 0
+        self.limit = 0
+        self.memory = 0
+
+
+def _by_label(sums: dict[Label, _Levels], read: Callable[[_Levels], float]) -> Sums:
+    return cast(Sums, {(label, ""): read(level) for label, level in sums.items()})
 
 
 def single(read: Callable[[Origins], float]) -> Callable[[Origins], Sums]:

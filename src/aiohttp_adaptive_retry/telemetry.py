@@ -12,9 +12,11 @@ keeps in its totals what a collected one had counted.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import threading
+import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -28,7 +30,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from . import readings
 from .ledger import Label
 from .origins import Origins
-from .readings import Key, Sums, single, summed, windows_limit
+from .readings import Key, Sums, single, windows_limit
 
 __all__ = ("SCHEMA_URL", "SCOPE", "VERSION", "Telemetry", "package_version")
 
@@ -43,6 +45,8 @@ _OUTCOME: Final = "adaptive_retry.outcome"
 _ATTEMPT_TYPE: Final = "adaptive_retry.attempt.type"
 # Full jitter over 0.2 to 5 seconds, and Retry-After up to a minute.
 _DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Seconds after which the rest of a pass is too old: the collection that began it was cut short.
+_PASS_LASTS: Final = 1.0
 
 
 def package_version() -> str:
@@ -93,6 +97,8 @@ class _Hub:
         self._attributes: dict[str, dict[Key, dict[str, str | int]]] = {
             name: {} for name in (*_COUNTERS, *_LEVELS)
         }
+        # When a pass over a middleware's origins was made, and what nobody has asked for yet.
+        self._passes: dict[int, tuple[float, dict[str, Sums]]] = {}
         meter = metrics.get_meter(SCOPE, VERSION, meter_provider=provider, schema_url=SCHEMA_URL)
         self.delay = meter.create_histogram(
             _PREFIX + "retry.delay",
@@ -133,6 +139,7 @@ class _Hub:
         self._lock = threading.Lock()
         for sums in (*self._retired.values(), *self._reported.values()):
             sums.clear()
+        self._passes.clear()
         for origins in self._live.values():
             origins.start_anew()
 
@@ -144,14 +151,15 @@ class _Hub:
                 continue
             origins.dissolve()
             for name, counter in _COUNTERS.items():
-                self._retired[name].update(counter.read(origins))
+                self._retired[name].update(self._read(name, counter, origins))
+            self._passes.pop(id(origins), None)
 
     def _count(self, name: str, counter: _Metric, _: CallbackOptions) -> list[Observation]:
         with self._lock:
             self._reap()
             sums = Counter(self._retired[name])
             for origins in self._live.values():
-                sums.update(counter.read(origins))
+                sums.update(self._read(name, counter, origins))
             reported = self._reported[name]
             for key, value in sums.items():
                 # What an origin counted moves to its ledger while we read the one and then the
@@ -165,9 +173,25 @@ class _Hub:
             self._reap()
             sums: dict[Key, float] = {}
             for origins in self._live.values():
-                for key, value in level.read(origins).items():
+                for key, value in self._read(name, level, origins).items():
                     sums[key] = level.merge(sums[key], value) if key in sums else value
             return self._observations(name, level, sums)
+
+    def _read(self, name: str, metric: _Metric, origins: Origins) -> Sums:
+        """A middleware's numbers for one metric. Under the lock.
+
+        An exporter asks for one metric after the other. The first that origins have makes a pass
+        over them, and each of the others takes what that pass left for it, once: who asks for one
+        a second time is another collection, and gets a pass of its own.
+        """
+        if metric.read is not None:
+            return metric.read(origins)
+        now = time.monotonic()
+        made, left = self._passes.get(id(origins), (-math.inf, {}))
+        if name not in left or now - made > _PASS_LASTS:
+            left = readings.levels(origins)
+            self._passes[id(origins)] = (now, left)
+        return left.pop(name)
 
     def _observations(
         self, name: str, metric: _Metric, values: Mapping[Key, float]
@@ -186,7 +210,8 @@ class _Hub:
 class _Metric(NamedTuple):
     unit: str
     description: str
-    read: Callable[[Origins], Sums]
+    #: None for a level that each origin has: one pass over the origins reads all of those.
+    read: Callable[[Origins], Sums] | None
     #: The attribute beside the label's.
     attribute: str = ""
     is_gauge: bool = False
@@ -229,38 +254,38 @@ _LEVELS: Final[dict[str, _Metric]] = {
     "budget.available": _Metric(
         "{token}",
         "Retries that could be paid for now.",
-        summed(lambda origin, now: origin.strategy.budget.balance(now)),
+        None,
     ),
     "budget.limit": _Metric(
         "{token}",
         "Retries that can be saved up.",
-        summed(lambda origin, _: origin.strategy.budget.capacity),
+        None,
     ),
     "origin.state": _Metric(
         "{origin}",
         "Origins in each state: healthy, congested, limited or down.",
-        readings.states,
+        None,
         _STATE,
     ),
     "calls.held": _Metric(
         "{request}",
         "Calls that wait for their origin to come back, or for the moment it named.",
-        summed(lambda origin, _: origin.strategy.health.held),
+        None,
     ),
     "window.length": _Metric(
         "{attempt}",
         "Attempts in the windows.",
-        summed(lambda origin, now: origin.strategy.window.length_at(now)),
+        None,
     ),
     "window.limit": _Metric(
         "{attempt}",
         "Attempts that the windows can hold.",
-        summed(lambda origin, _: origin.strategy.window_size),
+        None,
     ),
     "window.memory.usage": _Metric(
         "By",
         "Memory held by the windows.",
-        summed(lambda origin, _: origin.strategy.window.memory),
+        None,
     ),
     "window.memory.limit": _Metric(
         "By",
