@@ -134,6 +134,35 @@ def test_a_call_that_cannot_be_held_does_not_knock_at_a_closed_door() -> None:
     assert bench.fail(patient=True).reason == "origin_down"
 
 
+def test_those_held_for_congestion_find_out_where_nobody_else_calls() -> None:
+    """The last calls of a burst are sent one by one, and what they find ends the congestion."""
+    bench = Bench({"admission": True}, chance=0.99)
+    bench.ok(100)
+    bench.ok(40, latency=0.5)
+    health = bench.strategy.health
+    assert health.congested
+    assert health.flow < 1.0
+    health.last_sent = bench.clock.now
+    due: dict[Trial, float] = {}
+    for trial in (Trial() for _ in range(8)):
+        decision = bench.strategy.admit(bench.clock.now, trial)
+        assert decision.hold
+        due[trial] = bench.clock.now + decision.delay
+    sent = 0
+    while due:
+        trial = min(due, key=due.__getitem__)
+        bench.clock.now = due.pop(trial)
+        decision = bench.strategy.woken(bench.clock.now, trial)
+        assert decision.reason is None
+        if decision.hold:
+            due[trial] = bench.clock.now + decision.delay
+        else:
+            sent += 1
+            bench.strategy.succeeded(bench.clock.now, 0.02, trial)
+    assert sent == 8
+    assert health.held == 0
+
+
 def test_a_crowd_that_is_held_asks_no_more_often_than_a_few() -> None:
     """A thousand calls ask four thousand times a second at most, and ten ask twenty times each."""
     for count, longest in ((10, 0.05), (MOST_HELD - 1, 0.25)):

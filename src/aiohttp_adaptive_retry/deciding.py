@@ -38,6 +38,9 @@ _PROBE_GROWTH: Final = 0.4
 _FIRST_PROBE_SHARE: Final = 0.5
 _FIRST_PROBE_LEAST: Final = 0.2
 _FIRST_PROBE_MOST: Final = 1.0
+# Where nothing was sent for so many seconds, one that is held for congestion goes all the same:
+# only what is sent can tell that it is over (a burst that ends in a brownout).
+_FLOW_SILENCE: Final = 1.0
 # A call that met overload waits so many seconds for congestion to pass before it gives up. What
 # chance made look like congestion is over by then (errors_20% where all are 503 or timeouts); for
 # what is no chance little is waited (shedding_503).
@@ -233,7 +236,8 @@ class Deciding:
             return self._go(now, trial)
         if health.down_since is not None or self._limit(now) > 0.0:
             return self.admit(now, trial, remaining)
-        if health.flow >= 1.0 and health.release(now, self._urgency(trial, remaining)):
+        unheard = not 0.0 <= now - health.last_sent < _FLOW_SILENCE
+        if unheard or (health.flow >= 1.0 and health.release(now, self._urgency(trial, remaining))):
             health.last_sent = now
             return _SEND
         return self._hold(now, trial, remaining, self._congested_for(now), "congested")
