@@ -93,9 +93,11 @@ def summary(board: Board) -> list[str]:
     """What the table does not say, in sentences."""
     snapshot = board.snapshot
     dropped = sum(snapshot.evicted.values())
-    attempts = sum(snapshot.attempts.values())
+    sent = sum(snapshot.attempts.values())
+    # What a call's own end cut short (its deadline, here) says nothing about the server.
+    recorded = board.window_length + dropped
     lines = [
-        f"Memory: {attempts:,} attempts recorded, {board.window_length} of at most "
+        f"Memory: {sent:,} attempts sent, {recorded:,} recorded, {board.window_length} of at most "
         f"{board.window_limit} held in {snapshot.memory.windows:,} bytes, "
         f"{dropped:,} dropped; cleanups: {board.cleanups}; RSS {_mebibytes(board)}."
     ]
