@@ -379,9 +379,9 @@ class Counting(RetryBudget):
     given: float
     taken: int
 
-    def deposit(self) -> None:
-        self.given += self.earned
-        super().deposit()
+    def deposit(self, successes: int = 1) -> None:
+        self.given += self.earned * successes
+        super().deposit(successes)
 
     def reward(self) -> None:
         self.given += 1.0

@@ -188,12 +188,14 @@ def test_successes_that_were_not_told_count_all_the_same() -> None:
     """The usual share of failures fades by how many successes there were, told or not."""
     told, untold = Health(), Health()
     for health in (told, untold):
-        for number in range(30):
+        for number in range(300):
             fail(health, float(number))
-    for number in range(101):
-        told.succeeded(50.0 + number, 0.05, fresh=True)
-    untold.succeeded(150.0, 0.05, fresh=True, unseen=100)
-    assert untold.needed == told.needed
+            health.succeeded(number + 0.5, 0.05, fresh=True)
+    assert told.needed == untold.needed == 14
+    for number in range(100):
+        told.succeeded(300.0 + number, 0.05, fresh=True)
+    untold.passed(100)
+    assert told.needed == untold.needed == 4
 
 
 @given(
@@ -212,7 +214,8 @@ def test_no_reading_breaks_it(steps: list[tuple[str, float, float, int]]) -> Non
     health = Health()
     for step, now, latency, code in steps:
         if step == "ok":
-            health.succeeded(now, latency, fresh=True, unseen=code)
+            health.succeeded(now, latency, fresh=True)
+            health.passed(code)
         elif step == "release":
             health.release(now, 0.5)
         elif step in {"mended", "wasted"}:

@@ -299,22 +299,28 @@ def faulty(rig: Rig, part: str) -> None:
             "Broken", (type(middleware._origins),), {"tick": broken, "__slots__": ()}
         )
         middleware._origins.due = -math.inf
+        closed(middleware)
     elif part == "strategy":
         for origin in middleware._origins.listed():
             strategy = origin.strategy
             window = strategy.window
-            window.__class__ = type(
-                "Broken", (type(window),), {"succeed": broken, "append": broken, "__slots__": ()}
-            )
+            window.__class__ = type("Broken", (type(window),), {"append": broken, "__slots__": ()})
             strategy.__class__ = type(
                 "Broken",
                 (type(strategy),),
                 {"succeeded": broken, "failed": broken, "__slots__": ()},
             )
+        closed(middleware)
     elif part == "telemetry":
         middleware._telemetry.__class__ = type(
             "Broken", (type(middleware._telemetry),), {"retry_delay": broken, "__slots__": ()}
         )
+
+
+def closed(middleware: AdaptiveRetryMiddleware) -> None:
+    """Something is due: the next success has to ask."""
+    for origin in middleware._origins.listed():
+        origin.window.open(0, -math.inf)
 
 
 PARTS = ["clock", "random", "sleep", "origins", "tick", "strategy", "telemetry"]

@@ -35,9 +35,7 @@ class Table:
         """One call to an origin, from start to end."""
         origin = self.origins.find(URL(url))
         origin.strategy.window.append(self.clock.now, code)
-        self.origins.operations -= 1
-        if self.origins.operations <= 0 or not self.clock.now < self.origins.due:
-            self.origins.tick(self.clock.now)
+        self.origins.count(origin, self.clock.now)
 
     @property
     def hosts(self) -> list[str]:
@@ -65,6 +63,26 @@ def test_an_origin_is_scheme_host_and_effective_port(url: str, same: bool) -> No
     assert (origins.find(URL(url)) is first) is same
     assert (origins.find(URL(url, encoded=True)) is first) is same
     assert len(origins) == (1 if same else 2)
+
+
+def test_two_schemes_of_one_host_and_port_are_two_origins_whichever_goes_first() -> None:
+    """They share a place in the table; each is found again, and takes the place when it is free."""
+    table = Table(max_origins=2)
+    plain, secure = "http://a.example:8443/", "https://a.example:8443/"
+    for first, second in [(plain, secure), (secure, plain)]:
+        table.origins.start_anew()
+        one, other = (table.origins.find(URL(url)) for url in (first, second))
+        for _ in range(2):
+            assert table.origins.find(URL(first)) is one
+            assert table.origins.find(URL(second)) is other
+        assert (one.scheme, other.scheme) == (URL(first).scheme, URL(second).scheme)
+        # `one` has to go, as the least recently used.
+        table.use("http://b.example/")
+        assert table.hosts == ["a.example", "b.example"]
+        assert table.origins.find(URL(second)) is other
+        assert table.origins.table[URL(second).host_port_subcomponent] is other
+        assert table.origins.find(URL(first)) is not one
+        assert len(table.origins) == 2
 
 
 def test_spellings_that_yarl_leaves_alone_are_one_origin() -> None:

@@ -122,7 +122,7 @@ async def test_values() -> None:
     assert sums("retries.suppressed", "adaptive_retry.reason") == {"max_attempts": 1}
     assert sums("window.length", "server.port") == {8080: 7}
     assert sums("window.limit", "server.port") == {8080: 1000}
-    assert sums("window.memory.usage", "server.port") == {8080: 16 * 9}
+    assert sums("window.memory.usage", "server.port") == {8080: 8 * 9}
     assert sums("budget.limit", "server.port") == {8080: 20}
     # 4 at first, 2 successes at a tenth, a retry that mended, 2 wasted, and what the waits earned.
     earned = sum(rig.clock.slept) / 30

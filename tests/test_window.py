@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiohttp_adaptive_retry.errors import OK
 from aiohttp_adaptive_retry.window import BYTES_PER_ATTEMPT, Window
 
 
@@ -40,28 +41,37 @@ Steps = list[tuple[str, float, int]]
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["append", "append", "append", "settle", "compact", "restrict", "relax"]),
-        st.sampled_from([0.0, 0.0, 0.001, 0.5, 1.0, 3.0, 9.99, 10.0, 10.01, 50.0]),
+        st.sampled_from(
+            ["append", "append", "succeed", "succeed", "settle", "compact", "restrict", "relax"]
+        ),
+        st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.5, 1.0, 3.0, 9.99, 10.0, 10.01, 50.0]),
         st.integers(0, 5),
     ),
+    min_size=12,
     max_size=200,
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(size=st.sampled_from([1, 2, 3, 16, 17, 40, 100]), steps=steps)
+@settings(max_examples=600, deadline=None)
+@given(size=st.sampled_from([1, 2, 3, 16, 17, 40, 40, 100]), steps=steps)
 def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
     """Whatever happens to it, the ring shows what a list filtered by count and age would show."""
     window, naive, now = Window(size, 10.0), NaiveWindow(size, 10.0), 100.0
     before = (0, 0, 0)
     for action, seconds, code in steps:
         now += seconds
+        evicted = window.evicted_at(now)
+        assert all(new >= old for new, old in zip(evicted, before, strict=True))
+        before = evicted
         if action == "append":
-            if code:
-                window.append(now, code)
-            else:
-                window.succeed(now)
+            window.append(now, code)
             naive.append(now, code)
+        elif action == "succeed":
+            for _ in range(1 + 10 * code):
+                if not window.succeed(now):
+                    window.append(now, 0)
+                    window.open(window.end + 10 * code, now + 30.0)
+                naive.append(now, 0)
         elif action == "settle":
             window.settle(now)
         elif action == "compact":
@@ -76,7 +86,7 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
             naive.size = size
         live = naive.live(now)
         assert window.length_at(now) == len(live)
-        if action != "append":
+        if action not in ("append", "succeed"):
             window.settle(now)
         assert contents(window)[len(window) - len(live) :] == live
         assert window.start_at(now) == window.end - len(live)
@@ -89,6 +99,29 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
         assert removed + len(window) == naive.recorded
         assert all(new >= old for new, old in zip(evicted, before, strict=True))
         before = evicted
+
+
+@pytest.mark.parametrize("shrink", ["compact", "restrict", "relax", "settle", "append"])
+def test_what_changes_the_ring_closes_it(shrink: str) -> None:
+    """A window that was opened at its full size must not write on when it has to grow again."""
+    window = Window(100, 10.0)
+    for _ in range(100):
+        window.append(0.0, OK)
+    window.append(9.0, OK)
+    window.append(10.0, OK)
+    window.open(sys.maxsize, math.inf)
+    assert window.succeed(10.0)
+    if shrink == "compact":
+        window.compact()
+    elif shrink == "restrict":
+        window.restrict(3, 10.0)
+    elif shrink == "relax":
+        window.relax(200)
+    elif shrink == "settle":
+        window.settle(30.0)
+    else:
+        window.append(10.0, OK)
+    assert not window.succeed(10.0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 100, 1000, 4097])
@@ -126,7 +159,7 @@ def test_what_expired_at_once_is_never_counted_and_costs_no_single_call_much() -
     assert (len(window), window.failures_at(16.0), window.errors_at(16.0)) == (1, 0, {})
     window.settle(22.0)
     assert len(window) == 0
-    assert window.memory == 16 * BYTES_PER_ATTEMPT
+    assert window.memory == 8 * BYTES_PER_ATTEMPT
 
 
 def test_later_insertions_finish_what_one_left() -> None:

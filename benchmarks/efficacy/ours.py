@@ -59,11 +59,8 @@ class Ours:
         trial = call.state
         if outcome.ok:
             strategy = self.strategy
-            if trial.failures or not now < strategy.health.calm_until:
+            if trial.failures or not strategy.window.succeed(now):
                 strategy.succeeded(now, now - trial.sent, trial)
-            else:
-                strategy.window.succeed(now)
-                strategy.budget.deposit()
             return SEND
         evidence = _EVIDENCE.get(outcome.error, _OTHERS)
         if outcome.error == "429":

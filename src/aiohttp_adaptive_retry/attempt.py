@@ -15,7 +15,6 @@ from aiohttp import ClientRequest, ClientResponse, hdrs, payload
 from aiohttp.multipart import BodyPartReaderPayload, MultipartWriter
 
 __all__ = (
-    "BODILESS",
     "UploadWatch",
     "arrive",
     "classify",
@@ -135,10 +134,6 @@ class UploadWatch:
             return True
         body = self._body()
         return body is not None and self.finished and not body.consumed and not _one_shot(body)
-
-
-#: Methods whose requests go unwatched.
-BODILESS: Final = frozenset({"GET", "HEAD"})
 
 
 def unwatched_body(request: ClientRequest) -> bool:

@@ -306,6 +306,11 @@ class Books:
             return "body_not_replayable"
         return None
 
+    def succeeded(self, call: Call | None, origin: Origin, started: float, now: float) -> None:
+        """After a first attempt that succeeded, where more is due than to write that down."""
+        origin.strategy.succeeded(now, now - started, call)
+        self._count(origin, now)
+
     def mended(
         self,
         call: Call,
@@ -323,6 +328,20 @@ class Books:
             self._fault(error)
         self.end(call, "retry_success")
 
+    def redirected_at_once(
+        self, call: Call, request: ClientRequest, handler: ClientHandlerType
+    ) -> None:
+        """After a first attempt that succeeded with an answer that leads elsewhere."""
+        try:
+            origin = call.origin
+            origin.in_flight -= 1
+            origin.tally.first_success += 1
+            now = self._now()
+            self.succeeded(call, origin, call.sent, now)
+            self.redirected(call, request, handler, now)
+        except Exception as error:
+            self._fault(error)
+
     def redirected(
         self, call: Call, request: ClientRequest, handler: ClientHandlerType, now: float
     ) -> None:
@@ -339,15 +358,11 @@ class Books:
             origin.in_flight -= 1
             origin.tally.count(outcome)
             origin.strategy.abandoned(call)
-            now = self._now()
-            origins = self.origins
-            origins.operations -= 1
-            if origins.operations <= 0 or not now < origins.due:
-                self.tick(now)
+            self._count(origin, self._now())
         except Exception as error:
             self._fault(error)
 
-    def tick(self, now: float) -> None:
+    def _count(self, origin: Origin, now: float) -> None:
         """What is due with time: memory samples, sweeps, and runs that never came."""
-        self.origins.tick(now)
-        self.runs.forget(now)
+        if self.origins.count(origin, now):
+            self.runs.forget(now)

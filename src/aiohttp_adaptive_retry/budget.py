@@ -40,10 +40,10 @@ class RetryBudget:
         self._floor = float(config.budget_floor)
         self._last = now
 
-    def deposit(self) -> None:
-        """Earn the share that one success earns."""
+    def deposit(self, successes: int = 1) -> None:
+        """Earn the share that each success earns."""
         if self.tokens < self.capacity:
-            self.tokens = min(self.capacity, self.tokens + self.earned)
+            self.tokens = min(self.capacity, self.tokens + self.earned * successes)
 
     def reward(self) -> None:
         """Earn a whole token: a retry mended, or an outage is over.
@@ -67,10 +67,12 @@ class RetryBudget:
         self.tokens = tokens - 1.0
         return True
 
-    def balance(self, now: float) -> float:
-        """Tokens at this moment, what the floor earned meanwhile included. Changes nothing."""
+    def balance(self, now: float, successes: int = 0) -> float:
+        """Tokens at this moment, with what the floor earned meanwhile, and so many successes that
+        were not deposited yet. Changes nothing."""
+        tokens = self.tokens + self.earned * successes
         # A clock that leapt back, or gave no number, earns nothing.
         elapsed = min(now - self._last, _LONGEST_CATCH_UP)
-        if not elapsed > 0.0:
-            return self.tokens
-        return min(self.capacity, self.tokens + self._floor * elapsed)
+        if elapsed > 0.0:
+            tokens += self._floor * elapsed
+        return min(self.capacity, tokens)

@@ -44,7 +44,8 @@ class AdaptiveConfig:
     Window and clean-up:
         window_size: attempts remembered for one origin, at 9 bytes each, 1 or more.
         window_duration: age at which an attempt stops counting, above zero.
-        cleanup_frequency: operations between two sweeps over idle origins, 1 or more.
+        cleanup_frequency: operations between two sweeps over idle origins, 1 or more. Those of
+            several busy origins are counted within 20 ms.
         cleanup_interval: longest time between two sweeps while there is traffic, above zero.
         memory_threshold_mb: growth of the process over its baseline, in MiB, at which windows are
             cut, above zero. Growth and not the absolute size, since an ordinary service starts

@@ -114,17 +114,15 @@ class Deciding:
         self._unhold(trial)
         self._refund(trial)
 
-    def _judge_success(
-        self, now: float, latency: float, trial: Trial | None, unseen: int = 0
-    ) -> None:
+    def _judge_success(self, now: float, latency: float, trial: Trial | None) -> None:
         budget = self.budget
         if trial is None or not trial.failures:
             fresh = trial is None or not trial.held
-            over = self.health.succeeded(now, latency, fresh=fresh, unseen=unseen)
+            over = self.health.succeeded(now, latency, fresh=fresh)
             budget.deposit()
         else:
             health = self.health
-            over = health.succeeded(now, latency, fresh=False, unseen=unseen)
+            over = health.succeeded(now, latency, fresh=False)
             health.retried(trial.code, True, trial.failed_at)
             if trial.reserved:
                 self._refund(trial)

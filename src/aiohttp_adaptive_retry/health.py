@@ -111,6 +111,8 @@ _PROMISING: Final = 0.15
 # known, as a few failures in a row may be bad luck (errors_20%).
 _EXPLORED: Final = 0.03
 _EXPLORED_EARLY: Final = 2.0
+# One object for all: a thousand origins have five such moments each.
+_NEVER: Final = -math.inf
 # Error types known at a time; beyond them the oldest makes room.
 _TYPES: Final = 16
 
@@ -164,8 +166,8 @@ class Health:
     )
 
     def __init__(self) -> None:
-        #: Before this moment a success would teach nothing: the hot path need not report it.
-        self.calm_until = -math.inf
+        #: Before this moment a success would teach nothing but that it was one (`passed`).
+        self.calm_until = _NEVER
         #: Failures of first attempts since the last success; retries count for a part.
         self.streak = 0.0
         #: Since when nothing succeeded, while `streak` is not 0.
@@ -174,13 +176,13 @@ class Health:
         self.silent = False
         #: Since when the origin is down, or None.
         self.down_since: float | None = None
-        self.last_success = -math.inf
+        self.last_success = _NEVER
         #: When anything was last heard of the origin.
-        self.last_known = -math.inf
+        self.last_known = _NEVER
         #: When an attempt was last sent, as far as it was decided on here.
-        self.last_sent = -math.inf
+        self.last_sent = _NEVER
         #: Until when the origin said that it takes nothing.
-        self.limited_until = -math.inf
+        self.limited_until = _NEVER
         self.congested = False
         self.congested_since = 0.0
         #: Share of first attempts that are sent, with admission.
@@ -194,19 +196,25 @@ class Health:
         self._successes = 0
         self._credit = 0.0
         self._credit_at = 0.0
-        # Codes of error types; for each, retries that mended and retries, both fading.
-        self._codes = bytearray()
-        self._learnt = array("f")
+        # Codes of error types; for each, retries that mended and retries, both fading. None before
+        # the first retry.
+        self._codes: bytearray | None = None
+        self._learnt: array[float] | None = None
         self._next = 0
 
-    def succeeded(self, now: float, latency: float, *, fresh: bool, unseen: int = 0) -> bool:
+    def passed(self, successes: int) -> None:
+        """Successes of a calm time: all they teach is how rare failures are."""
+        if self._overload_share:
+            self._overload_share *= (1.0 - _OVERLOAD_MEMORY) ** successes
+        self._failure_share *= (1.0 - _SHARE_MEMORY) ** min(successes, 1000)
+
+    def succeeded(self, now: float, latency: float, *, fresh: bool) -> bool:
         """An attempt succeeded, `latency` seconds after it was sent. True: a silence is over.
 
         Args:
             now: the clock's reading.
             latency: seconds; negative, infinite or no number: unknown.
             fresh: it was a first attempt that had not been held.
-            unseen: successes since the last one that was reported here (see `calm_until`).
         """
         self.last_success = self.last_known = now
         known = 0.0 <= latency < math.inf
@@ -217,9 +225,7 @@ class Health:
                 self._revive(now, latency if known else None)
             self.streak = 0.0
             self.down_since = None
-        if self._overload_share:
-            self._overload_share *= (1.0 - _OVERLOAD_MEMORY) ** (1 + unseen)
-        self._failure_share *= (1.0 - _SHARE_MEMORY) ** (1 + min(unseen, 1000))
+        self.passed(1)
         if known:
             self._time(now, latency, fresh)
         if not self.congested and not self.held and self.flow >= 1.0:
@@ -279,7 +285,7 @@ class Health:
         `overload`: the error is one that a flooded origin gives.
         """
         self.last_known = now
-        self.calm_until = -math.inf
+        self.calm_until = _NEVER
         if limited:
             return
         if not self.streak:
@@ -321,16 +327,19 @@ class Health:
         """A retry after an error of type `code`, which came at `failed_at`, has ended."""
         if not mended and self.last_success < failed_at:
             return
-        learnt = self._learnt
-        at = 2 * self._codes.find(code)
+        codes, learnt = self._codes, self._learnt
+        if codes is None or learnt is None:
+            codes = self._codes = bytearray()
+            learnt = self._learnt = array("f")
+        at = 2 * codes.find(code)
         if at < 0:
-            if len(self._codes) < _TYPES:
-                at = 2 * len(self._codes)
-                self._codes.append(code)
+            if len(codes) < _TYPES:
+                at = 2 * len(codes)
+                codes.append(code)
                 learnt.extend((0.0, 0.0))
             else:
                 at = 2 * self._next
-                self._codes[self._next] = code
+                codes[self._next] = code
                 self._next = (self._next + 1) % _TYPES
                 learnt[at] = learnt[at + 1] = 0.0
         learnt[at] = learnt[at] * _PROMISE_MEMORY + mended
@@ -349,8 +358,11 @@ class Health:
         return chance < max(_EXPLORED, _EXPLORED_EARLY / (1.0 + retries) ** 2)
 
     def _known(self, code: int) -> tuple[float, float]:
-        at = 2 * self._codes.find(code)
-        return (0.0, 0.0) if at < 0 else (self._learnt[at], self._learnt[at + 1])
+        codes, learnt = self._codes, self._learnt
+        if codes is None or learnt is None:
+            return 0.0, 0.0
+        at = 2 * codes.find(code)
+        return (0.0, 0.0) if at < 0 else (learnt[at], learnt[at + 1])
 
     @property
     def flooded(self) -> bool:

@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .attempt import BODILESS, arrive, discard, rearm, watch_upload
+from .attempt import arrive, discard, rearm, watch_upload
 from .books import Books, Call
 from .config import AdaptiveConfig
 from .errors import OriginUnavailable
@@ -93,6 +93,8 @@ class AdaptiveRetryMiddleware:
         self._books = books = Books(config, self._safe_clock, random, self._fault)
         # At hand for the hot path.
         self._retry_statuses = books.retry_statuses
+        # All that is more than a success.
+        self._special = books.retry_statuses | REDIRECTS
         self._origins = books.origins
         self._noted = books.runs.noted
         self._spans = AttemptSpans(config, tracer_provider, self._fault)
@@ -125,15 +127,15 @@ class AdaptiveRetryMiddleware:
             origins = self._origins
             url = request.url
             # `find` in line, as this is where nearly all calls come by.
-            origin = origins.table.get((url.scheme, url.host_port_subcomponent))
-            if origin is None:
+            origin = origins.table.get(url.host_port_subcomponent)
+            if origin is None or origin.scheme != url.scheme:
                 origin = origins.find(url)
             elif origin is not origins.newest:
                 origins.touch(origin)
             upload = None
             # Looking for a body costs more than knowing that there hardly ever is one; a GET that
             # has one all the same goes unwatched, and counts as not to be sent again.
-            if request.method not in BODILESS and request.body:
+            if request.method != "GET" and request.body:
                 upload = watch_upload(request)
             try:
                 started = self._clock()
@@ -165,7 +167,7 @@ class AdaptiveRetryMiddleware:
                 last = error
         else:
             status = response.status
-            if status not in self._retry_statuses:
+            if status not in self._special:
                 try:
                     origin.in_flight -= 1
                     origin.tally.first_success += 1
@@ -173,27 +175,24 @@ class AdaptiveRetryMiddleware:
                         now = self._clock()
                     except Exception:
                         now = self._safe_clock()
-                    # AdaptiveStrategy.succeeded in line: a call would cost as much as its work.
-                    strategy = origin.strategy
-                    strategy.window.succeed(now)
-                    if now < strategy.health.calm_until:
-                        budget = strategy.budget
-                        if budget.tokens < budget.capacity:
-                            budget.deposit()
-                    else:
-                        strategy.look(now, now - started, call)
-                    if 300 < status < 400 and status in REDIRECTS:
-                        if call is None:
-                            call = Call(origin, started, upload, earlier)
-                        self._books.redirected(call, request, handler, now)
-                    origins.operations = left = origins.operations - 1
-                    if left <= 0 or not now < origins.due:
-                        self._books.tick(now)
+                    # Window.succeed in line: a call would cost as much as its work.
+                    window = origin.window
+                    end = window.end
+                    if end < window.upto and window.newest <= now < window.until:
+                        slot = end % window.capacity
+                        if not window.codes[slot]:
+                            window.times[slot] = window.newest = now
+                            window.end = end + 1
+                            return response
+                    self._books.succeeded(call, origin, started, now)
                 except Exception as error:
                     self._fault(error)
                 return response
             if call is None:
                 call = Call(origin, started, upload, earlier)
+            if status not in self._retry_statuses:
+                self._books.redirected_at_once(call, request, handler)
+                return response
             if not await self._granted(call, request, handler, response):
                 return response
             if call.hold:

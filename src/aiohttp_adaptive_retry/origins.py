@@ -8,6 +8,7 @@ least recently used end of the table.
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
@@ -35,11 +36,21 @@ _TICK_INTERVAL: Final = 1.0
 class Origin:
     """A scheme, host and port, and what is known of it."""
 
-    __slots__ = ("host", "in_flight", "key", "port", "scheme", "strategy", "tally")
+    __slots__ = (
+        "counted",
+        "host",
+        "in_flight",
+        "key",
+        "port",
+        "scheme",
+        "strategy",
+        "tally",
+        "window",
+    )
 
     def __init__(
         self,
-        key: tuple[str, str | None],
+        key: str,
         scheme: str,
         host: str,
         port: int | None,
@@ -51,6 +62,10 @@ class Origin:
         self.host = host
         self.port = port
         self.strategy = strategy
+        #: The strategy's window, at hand for the hot path.
+        self.window = strategy.window
+        #: How many of its attempts were counted as operations.
+        self.counted = 0
         self.tally = tally
         #: Calls that have begun and not ended.
         self.in_flight = 0
@@ -70,6 +85,7 @@ class Origins:
 
     __slots__ = (
         "_clock",
+        "_interval",
         "_random",
         "_sweep_at",
         "config",
@@ -95,24 +111,26 @@ class Origins:
         self.guard = MemoryGuard(config) if guard is None else guard
         catalogue = ErrorCatalogue(config.max_error_type_length)
         self.ledger = Ledger(catalogue, config.max_labelled_origins, faults)
-        #: By scheme and `host:port` as yarl spells it; the middleware looks things up by itself.
-        self.table: OrderedDict[tuple[str, str | None], Origin] = OrderedDict()
+        #: By `host:port` as yarl spells it, or, where another scheme has that place, by scheme and
+        #: that. The middleware looks things up by itself.
+        self.table: OrderedDict[str | None, Origin] = OrderedDict()
         self.newest: Origin | None = None
-        #: Operations until the next sweep, counted down by the middleware.
+        #: Operations until the next sweep, as far as they were counted (`count`).
         self.operations = config.cleanup_frequency
         #: When `tick` wants to be called at the latest. After a clock was set back that is far
         #: away; then the countdown brings the next tick, and that puts it right.
         self.due = -math.inf
         self._sweep_at = math.inf
+        self._interval = config.cleanup_interval.total_seconds()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def find(self, url: URL) -> Origin:
         """The origin of a URL, made if need be; it is then the most recently used one."""
-        origin = self.table.get((url.scheme, url.host_port_subcomponent))
-        if origin is None:
-            return self._unseen(url)
+        origin = self.table.get(url.host_port_subcomponent)
+        if origin is None or origin.scheme != url.scheme:
+            return self._other(url)
         if origin is not self.newest:
             self.touch(origin)
         return origin
@@ -131,6 +149,20 @@ class Origins:
                 return list(self.table.values())
             except RuntimeError:  # pragma: no cover
                 continue
+
+    def count(self, origin: Origin, now: float) -> bool:
+        """Count an operation, and the successes that the hot path wrote by itself before it; tick
+        if that is due, and say so. Until something is due again the hot path is on its own."""
+        window = origin.window
+        self.operations -= max(1, window.end - origin.counted)
+        origin.counted = window.end
+        ticks = self.operations <= 0 or not now < self.due
+        if ticks:
+            self.tick(now)
+        # The operation that a sweep is due with has to come here.
+        last = window.end + self.operations - 1
+        window.open(last, min(self.due, origin.strategy.health.calm_until))
+        return ticks
 
     def now(self) -> float:
         """The clock's reading."""
@@ -156,7 +188,7 @@ class Origins:
         elif change == "over":
             for origin in self.listed():
                 origin.strategy.relax()
-        interval = self.config.cleanup_interval.total_seconds()
+        interval = self._interval
         # A clock set back by hours must not stop the sweeps for hours.
         if not self._sweep_at - interval <= now:
             self._sweep_at = now + interval
@@ -166,26 +198,39 @@ class Origins:
             self._sweep(now)
         self.due = now + min(_TICK_INTERVAL, interval)
 
-    def _unseen(self, url: URL) -> Origin:
-        """An origin whose key is not in the table: new, or spelt in another way."""
-        scheme = url.scheme.lower()
+    def _other(self, url: URL) -> Origin:
+        """An origin that does not stand where `find` looks: new, spelt in another way, or one of
+        two schemes of the same host and port."""
+        scheme = sys.intern(url.scheme.lower())
         host = (url.raw_host or "").lower()
         port = url.port
         if port == _DEFAULT_PORTS.get(scheme):
             port = None
-        subcomponent = url.host_port_subcomponent
-        key = (scheme, subcomponent.lower() if subcomponent is not None else None)
-        if key[1] is not None and url.explicit_port is not None and port is None:
-            key = (scheme, key[1].removesuffix(f":{url.explicit_port}"))
+        place = (url.host_port_subcomponent or "").lower()
+        if url.explicit_port is not None and port is None:
+            place = place.removesuffix(f":{url.explicit_port}")
+        if place == host:
+            # One text instead of two for each origin.
+            place = host
+        first = self.table.get(place)
+        # No host has a slash in it.
+        key = place if first is not None and first.scheme == scheme else f"{scheme}://{place}"
         known = self.table.get(key)
         if known is not None:
-            self.table.move_to_end(key)
-            self.newest = known
+            if first is None:
+                # Whose place it was has gone.
+                del self.table[key]
+                known.key = place
+                self.table[place] = known
+            self.touch(known)
             return known
         # Room first: the table is never over its bound, not even for a moment.
         if len(self.table) >= self.config.max_origins:
             self._evict(self._least_recent(), "origin_limit")
             self.ledger.cleanups["origin_limit"] += 1
+        if place not in self.table:
+            # Free, perhaps since a moment.
+            key = place
         effective = port if port is not None else _DEFAULT_PORTS.get(scheme)
         label = (host, effective) if host else OTHER_LABEL
         strategy = AdaptiveStrategy.shared(
@@ -245,7 +290,8 @@ class Origins:
         if self.newest is origin:
             self.newest = None
         # A call still in flight will record here: recorded and evicted at once.
-        origin.strategy.window = _EvictedWindow(evicted)
+        origin.window = origin.strategy.window = _EvictedWindow(evicted)
+        origin.counted = 0
 
 
 class _EvictedWindow(Window):
@@ -261,6 +307,5 @@ class _EvictedWindow(Window):
         """Count an attempt as evicted with its origin."""
         self._evicted["origin"] += 1
 
-    def succeed(self, now: float) -> None:
-        """The same for a success."""
-        self._evicted["origin"] += 1
+    def open(self, upto: int, until: float) -> None:
+        """Never: a success would be written down."""

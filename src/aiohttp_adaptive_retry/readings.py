@@ -123,9 +123,9 @@ def levels(origins: Origins) -> dict[str, Sums]:
         if level is None:
             level = sums[label] = _Levels()
         strategy = origin.strategy
-        budget, health, window = strategy.budget, strategy.health, strategy.window
-        level.budget += budget.balance(now)
-        level.budget_limit += budget.capacity
+        health, window = strategy.health, strategy.window
+        level.budget += strategy.tokens_at(now)
+        level.budget_limit += strategy.budget.capacity
         level.states[health.state(now)] += 1
         level.held += health.held
         level.length += window.length_at(now)
@@ -226,6 +226,6 @@ def _origin_snapshot(origin: Origin, ledger: Ledger, now: float) -> OriginSnapsh
         errors=Counts(
             {ledger.catalogue.name(code): count for code, count in window.errors_at(now).items()}
         ),
-        budget_available=strategy.budget.balance(now),
+        budget_available=strategy.tokens_at(now),
         budget_limit=strategy.budget.capacity,
     )

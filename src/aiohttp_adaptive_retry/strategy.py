@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random as _random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -84,13 +85,13 @@ class AdaptiveStrategy(Deciding):
     """
 
     __slots__ = (
+        "_booked",
         "_catalogue",
         "_clock",
         "_epoch",
         "_messages",
         "_operations",
         "_pending",
-        "_seen",
         "_sweep_at",
         "window",
     )
@@ -114,6 +115,7 @@ class AdaptiveStrategy(Deciding):
             catalogue,
             MemoryGuard(config),
         )
+        self._sweep_at = self._clock() + config.cleanup_interval.total_seconds()
 
     @classmethod
     def shared(
@@ -145,8 +147,8 @@ class AdaptiveStrategy(Deciding):
         now = self._clock()
         self.budget = RetryBudget(config, now)
         self.health = Health()
-        # The window's end when `health` last heard of a success.
-        self._seen = 0
+        # The window's end as far as it was booked.
+        self._booked = 0
         self.window = Window(config.window_size, config.window_duration.total_seconds())
         if guard.pressure:
             self.window.restrict(self._pressure_size(), now)
@@ -155,7 +157,8 @@ class AdaptiveStrategy(Deciding):
         # What turns the clock's readings into times of day, for people.
         self._epoch = time.time() - now
         self._operations = 0
-        self._sweep_at = now + config.cleanup_interval.total_seconds()
+        # Sweeps by time are the business of whoever shares it.
+        self._sweep_at = math.inf
         # What is known of retries granted by should_retry whose outcome is not known yet.
         self._pending: deque[Trial] | None = None
 
@@ -236,16 +239,38 @@ class AdaptiveStrategy(Deciding):
 
         `trial`: what is remembered of its call, if it was held or failed before.
         """
-        self.window.succeed(now)
-        self.look(now, latency, trial)
+        self.book()
+        window, health = self.window, self.health
+        window.append(now, OK)
+        self._booked = window.end
+        if now < health.calm_until and (trial is None or not trial.failures):
+            health.passed(1)
+            self.budget.deposit()
+        else:
+            self._judge_success(now, latency, trial)
+        window.open(sys.maxsize, health.calm_until)
 
-    def look(self, now: float, latency: float, trial: Trial | None = None) -> None:
-        """Learn from a success that is in the window already.
+    def woken(self, now: float, trial: Trial, remaining: float | None = None) -> Decision:
+        """Decide again on a call that was held, after the wait that the decision asked for."""
+        self.book()
+        return super().woken(now, trial, remaining)
 
-        Need not be called for a call without a trial before `health.calm_until`.
-        """
-        seen, self._seen = self._seen, self.window.end
-        self._judge_success(now, latency, trial, max(0, self._seen - seen - 1))
+    @property
+    def unbooked(self) -> int:
+        """Successes that stand in the window and have earned nothing yet. Any thread."""
+        return max(0, self.window.end - self._booked)
+
+    def book(self) -> None:
+        """Make up for successes that were only written into the window, where it was open."""
+        unbooked = self.unbooked
+        if unbooked:
+            self._booked += unbooked
+            self.budget.deposit(unbooked)
+            self.health.passed(unbooked)
+
+    def tokens_at(self, now: float) -> float:
+        """What the budget holds at `now`. Any thread."""
+        return self.budget.balance(now, self.unbooked)
 
     def failed(
         self,
@@ -275,9 +300,10 @@ class AdaptiveStrategy(Deciding):
         After a decision to retry or to hold, tell what came of it: `succeeded`, `failed` or, if the
         call ends in another way, `abandoned`.
         """
+        self.book()
         window = self.window
         window.append(now, code)
-        self._seen = window.end
+        self._booked = window.end
         if error is not None and self.config.record_error_messages:
             text = error_text(error, self.config.max_error_message_length)
             if self._messages is None:
@@ -352,7 +378,7 @@ class AdaptiveStrategy(Deciding):
     def __repr__(self) -> str:
         return (
             f"<AdaptiveStrategy attempts={len(self.window)}/{self.window_size} "
-            f"budget={self.budget.tokens:.1f}/{self.budget.capacity:g}>"
+            f"budget={self.tokens_at(self._clock()):.1f}/{self.budget.capacity:g}>"
         )
 
 

@@ -6,12 +6,18 @@ older than `duration`, and a sweep does it for windows that see no insertions. T
 clean-up by memory, calls `restrict` (see memory.py and origins.py).
 
 An attempt is a timestamp (8 bytes) and an error code (1 byte) in two flat arrays; there is no
-object per attempt. Arrays start at 16 attempts and double up to the bound; while the last doubling
+object per attempt. Arrays start at 8 attempts and double up to the bound; while the last doubling
 copies, old and new stand side by side: 13.5 bytes per attempt of the bound.
 
 Counts are running sums, so an insertion costs the same whatever the size. When much expires at
 once, an insertion drops at most `_CHUNK` attempts and the next ones go on; what is read meanwhile
 never counts what has expired, removed or not.
+
+What almost every call comes to is a success at a moment when nothing is due: no expiry, no growth,
+nothing that the window's owner wants to look at. `open` says until when that is so, by number and
+by time; in between a success is one timestamp and one number (`succeed`, whose few lines the
+middleware has in line), as the code of a slot that held a success is right already. Whatever
+changes what is due closes the window.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ __all__ = ("BYTES_PER_ATTEMPT", "Window")
 
 BYTES_PER_ATTEMPT: Final = 9
 
-_FIRST_CAPACITY: Final = 16
+_FIRST_CAPACITY: Final = 8
 _CHUNK: Final = 1024
 # What a sweep drops at once: a few milliseconds in the worst case of many error types.
 _LARGE_CHUNK: Final = 32_768
@@ -51,38 +57,47 @@ class Window:
     """
 
     __slots__ = (
-        "_capacity",
-        "_codes",
         "_duration",
-        "_end",
         "_errors",
         "_expires_at",
         "_failures",
         "_moving",
-        "_newest",
+        "_removed",
         "_size",
-        "_start",
-        "_times",
+        "capacity",
+        "codes",
+        "end",
         "evicted_expired",
         "evicted_memory",
+        "newest",
+        "times",
+        "until",
+        "upto",
     )
 
     def __init__(self, size: int, duration: float) -> None:
         self._size = size
         self._duration = duration
-        self._capacity = self._first_capacity()
-        self._times = array("d", (0.0,)) * self._capacity
-        self._codes = bytearray(self._capacity)
-        # Attempts are numbered for ever; attempt n lies in slot n % capacity. What was removed is
-        # all below _start, so what capacity evicted need not be counted on its own.
-        self._start = 0
-        self._end = 0
-        self._newest = _NEVER
+        #: Slots there are at present. Attempt n lies in slot n % capacity.
+        self.capacity = self._first_capacity()
+        self.times = array("d", (0.0,)) * self.capacity
+        self.codes = bytearray(self.capacity)
+        #: Number that the next attempt will get: how many there ever were.
+        self.end = 0
+        #: The newest attempt's timestamp.
+        self.newest = _NEVER
+        #: Up to that number and before that moment `succeed` may write.
+        self.upto = 0
+        self.until = _NEVER
+        # All attempts below this number were taken out: by age, for memory, or by newer ones before
+        # the capacity last changed. What newer ones pushed out since then follows from `end`.
+        self._removed = 0
         # No attempt expires before this: a lower bound, put right when it is reached. While the
         # ring is empty it is in the past, so that the first insertion sets it.
         self._expires_at = _NEVER
         self._failures = 0
-        self._errors: dict[int, int] = {}
+        # None before the first failure: most origins' windows see none.
+        self._errors: dict[int, int] | None = None
         self.evicted_expired = 0
         self.evicted_memory = 0
         # Odd while attempts move from the ring to these counts: in between, both miss them, or
@@ -90,53 +105,56 @@ class Window:
         self._moving = 0
 
     def append(self, now: float, code: int) -> None:
-        """Add an attempt; drop the oldest if the ring is full, and what has expired."""
-        if not self._newest <= now < _INFINITE:
+        """Add an attempt; drop what has expired, and then the oldest if the ring is full."""
+        self.upto = 0
+        if not self.newest <= now < _INFINITE:
             now = self._regressed(now)
-        end = self._end
-        if end - self._start >= self._capacity and self._capacity < self._size:
-            self._resize(self._fitting(end - self._start + 1))
-        slot = end % self._capacity
-        if end - self._start >= self._capacity:
-            oldest = self._codes[slot]
-            if oldest:
-                self._forget(oldest, 1)
-            self._start += 1
-        self._times[slot] = self._newest = now
-        self._codes[slot] = code
-        self._end = end + 1
+        if now >= self._expires_at and len(self):
+            self._expire(now, _CHUNK)
+        end = self.end
+        held = end - self.start
+        if held >= self.capacity and self.capacity < self._size:
+            self._resize(self._fitting(held + 1))
+        slot = end % self.capacity
+        if held >= self.capacity:
+            self._forget(self.codes[slot], 1)
+        self.times[slot] = self.newest = now
+        self.codes[slot] = code
+        self.end = end + 1
         if code:
             self._failures += 1
+            if self._errors is None:
+                self._errors = {}
             self._errors[code] = self._errors.get(code, 0) + 1
-        if self._end - self._start == 1:
+        if not held:
             self._expires_at = now + self._duration
-        elif now >= self._expires_at:
-            self._expire(now, _CHUNK)
 
-    def succeed(self, now: float) -> None:
-        """`append(now, OK)`, the shortest way there is: what almost every call comes to."""
-        if self._newest <= now < self._expires_at:
-            end = self._end
-            if end - self._start < self._capacity:
-                slot = end % self._capacity
-            elif self._capacity < self._size:
-                return self.append(now, OK)
-            else:
-                slot = end % self._capacity
-                oldest = self._codes[slot]
-                if oldest:
-                    self._forget(oldest, 1)
-                self._start += 1
-            self._times[slot] = self._newest = now
-            self._codes[slot] = OK
-            self._end = end + 1
-        else:
-            self.append(now, OK)
-        return None
+    def open(self, upto: int, until: float) -> None:
+        """Let `succeed` write before that number of attempts and that moment, if nothing else of
+        the window's own is due before."""
+        if self.capacity < self._size:
+            # The ring has to grow first.
+            upto = min(upto, self.start + self.capacity)
+        self.upto = upto
+        self.until = min(until, self._expires_at)
+
+    def succeed(self, now: float) -> bool:
+        """Add a success, if the window is open for it; False: nothing was done.
+
+        These lines stand in `AdaptiveRetryMiddleware.__call__` too.
+        """
+        end = self.end
+        if end < self.upto and self.newest <= now < self.until:
+            slot = end % self.capacity
+            if not self.codes[slot]:
+                self.times[slot] = self.newest = now
+                self.end = end + 1
+                return True
+        return False
 
     def settle(self, now: float) -> None:
         """Drop what has expired at `now`: all of it at once, or else at most 32,768 attempts."""
-        if now >= self._expires_at and self._end > self._start:
+        if now >= self._expires_at and self.end > self.start:
             self._expire(now, _LARGE_CHUNK)
 
     def restrict(self, size: int, now: float) -> int:
@@ -146,35 +164,36 @@ class Window:
         the arrays, so that the memory really goes back. `relax` lifts the bound.
         """
         expired = self._expired_at(now)
-        dropped = max(0, self._end - self._start - expired - size)
+        dropped = max(0, len(self) - expired - size)
         self._moving += 1
+        self._removed = self.start + expired + dropped
         self.evicted_expired += expired
         self.evicted_memory += dropped
-        self._start += expired + dropped
         self._moving += 1
         self._size = size
-        self._resize(self._fitting(self._end - self._start))
-        kept = [code for _, code in map(self.at, range(self._start, self._end)) if code]
+        self._resize(self._fitting(len(self)))
+        kept = [code for _, code in map(self.at, range(self.start, self.end)) if code]
         self._failures = len(kept)
-        self._errors = dict(Counter(kept))
-        if self._start == self._end:
+        self._errors = dict(Counter(kept)) or None
+        if not len(self):
             self._expires_at = _NEVER
         return dropped
 
     def relax(self, size: int) -> None:
         """Let the window grow up to `size` again."""
+        self.upto = 0
         self._size = size
 
     def compact(self) -> None:
         """Give back arrays that are mostly empty. O(attempts held)."""
-        count = self._end - self._start
-        if self._capacity > _FIRST_CAPACITY and count * 4 <= self._capacity:
+        count = len(self)
+        if self.capacity > _FIRST_CAPACITY and count * 4 <= self.capacity:
             self._resize(self._fitting(count))
 
     # What is in it. `len` counts what is not removed yet; the others never count what has expired.
 
     def __len__(self) -> int:
-        return self._end - self._start
+        return self.end - self.start
 
     def failures_at(self, now: float) -> int:
         """How many of the attempts that have not expired failed. O(1), or a pass over bytes in C
@@ -187,40 +206,35 @@ class Window:
         expired = self._expired_at(now)
         left = {
             code: count - (self._count(code, expired) if expired else 0)
-            for code, count in self._errors.items()
+            for code, count in (self._errors or {}).items()
         }
         return {code: count for code, count in left.items() if count}
 
     def start_at(self, now: float) -> int:
         """Number of the oldest attempt that has not expired. O(log size)."""
-        return self._start + self._expired_at(now)
+        return self.start + self._expired_at(now)
 
     @property
     def start(self) -> int:
         """Number of the oldest attempt held; attempts are numbered from 0 for ever."""
-        return self._start
-
-    @property
-    def end(self) -> int:
-        """Number that the next attempt will get: how many there ever were."""
-        return self._end
+        return max(self._removed, self.end - self.capacity)
 
     def at(self, number: int) -> tuple[float, int]:
         """Timestamp and code of the attempt of that number, `start` <= number < `end`."""
-        slot = number % self._capacity
-        return self._times[slot], self._codes[slot]
+        slot = number % self.capacity
+        return self.times[slot], self.codes[slot]
 
     # From any thread: reads, and changes nothing.
 
     @property
     def memory(self) -> int:
         """Bytes that the ring's arrays hold."""
-        return self._capacity * BYTES_PER_ATTEMPT
+        return self.capacity * BYTES_PER_ATTEMPT
 
     @property
     def evicted_capacity(self) -> int:
         """Attempts that newer ones pushed out, ever."""
-        return max(0, self._start - self.evicted_expired - self.evicted_memory)
+        return max(0, self.start - self.evicted_expired - self.evicted_memory)
 
     def length_at(self, now: float) -> int:
         """Attempts that have not expired at `now`, removed yet or not. O(log size).
@@ -244,9 +258,9 @@ class Window:
 
     def _divided_at(self, now: float) -> tuple[int, int]:
         """How many of the attempts in the ring have not expired, and how many have."""
-        times, capacity = self._times, self._capacity
-        start, end = self._start, self._end
-        count = min(max(0, end - start), capacity)
+        times, capacity, end = self.times, self.capacity, self.end
+        start = max(self._removed, end - capacity)
+        count = max(0, end - start)
         if not count or now < self._expires_at:
             return count, 0
         try:
@@ -263,9 +277,9 @@ class Window:
 
     def _count(self, code: int, among: int) -> int:
         """How many of the oldest `among` attempts have that code."""
-        slot = self._start % self._capacity
-        run = min(among, self._capacity - slot)
-        return self._codes.count(code, slot, slot + run) + self._codes.count(code, 0, among - run)
+        slot = self.start % self.capacity
+        run = min(among, self.capacity - slot)
+        return self.codes.count(code, slot, slot + run) + self.codes.count(code, 0, among - run)
 
     def _first_capacity(self) -> int:
         return self._fitting(1)
@@ -282,58 +296,61 @@ class Window:
         return capacity
 
     def _resize(self, capacity: int) -> None:
-        if capacity == self._capacity:
+        if capacity == self.capacity:
             return
+        self.upto = 0
+        self._removed = self.start
         # No `array("d", bytes(...))` and no slices of arrays: each would hold a second copy for a
         # moment, at the worst of moments.
         times = array("d", (0.0,)) * capacity
         codes = bytearray(capacity)
         with (
-            memoryview(self._times) as old_times,
-            memoryview(self._codes) as old_codes,
+            memoryview(self.times) as old_times,
+            memoryview(self.codes) as old_codes,
             memoryview(times) as new_times,
             memoryview(codes) as new_codes,
         ):
             # Slots follow from numbers, so a run contiguous in both rings moves as a block.
-            number = self._start
-            while number < self._end:
-                old, new = number % self._capacity, number % capacity
-                run = min(self._end - number, self._capacity - old, capacity - new)
+            number = self._removed
+            while number < self.end:
+                old, new = number % self.capacity, number % capacity
+                run = min(self.end - number, self.capacity - old, capacity - new)
                 new_times[new : new + run] = old_times[old : old + run]
                 new_codes[new : new + run] = old_codes[old : old + run]
                 number += run
-        self._times, self._codes, self._capacity = times, codes, capacity
+        self.times, self.codes, self.capacity = times, codes, capacity
 
     def _remove(self, count: int) -> None:
         """Take the oldest `count` attempts out of the sums."""
         failures = count - self._count(OK, count)
-        for code in tuple(self._errors) if failures else ():
+        for code in tuple(self._errors or ()) if failures else ():
             # Counting is one pass in C; each pass done may make the rest unneeded.
             found = self._count(code, count)
             self._forget(code, found)
             failures -= found
             if not failures:
                 break
-        self._start += count
+        self._removed = self.start + count
 
     def _forget(self, code: int, count: int) -> None:
-        if code == OK or not count:
+        errors = self._errors
+        if code == OK or not count or errors is None:
             return
         self._failures -= count
-        left = self._errors[code] - count
+        left = errors[code] - count
         if left:
-            self._errors[code] = left
+            errors[code] = left
         else:
-            del self._errors[code]
+            del errors[code]
 
     def _expire(self, now: float, most: int) -> None:
         cutoff = now - self._duration
-        count = self._end - self._start
-        if self._newest <= cutoff:
+        if self.newest <= cutoff:
             self._clear()
             return
+        start = self.start
         expired = self._expired_before(
-            self._times, self._capacity, self._start, min(count, most), cutoff
+            self.times, self.capacity, start, min(self.end - start, most), cutoff
         )
         if expired:
             self._moving += 1
@@ -341,16 +358,16 @@ class Window:
             self.evicted_expired += expired
             self._moving += 1
         # Still expired, as there was more than `most`: this brings the next insertion here again.
-        self._expires_at = self._times[self._start % self._capacity] + self._duration
+        self._expires_at = self.times[self.start % self.capacity] + self._duration
 
     def _clear(self) -> None:
         """Let all expire at once, at a cost that does not depend on how much there is."""
         self._moving += 1
-        self.evicted_expired += self._end - self._start
-        self._start = self._end
+        self.evicted_expired += len(self)
+        self._removed = self.end
         self._moving += 1
         self._failures = 0
-        self._errors = {}
+        self._errors = None
         self._expires_at = _NEVER
         self._resize(self._first_capacity())
 
@@ -371,8 +388,8 @@ class Window:
     def _regressed(self, now: float) -> float:
         """What to make of a reading that is no time at all, or lies before the last one."""
         if not math.isfinite(now):
-            return self._newest if self._newest > _NEVER else 0.0
-        if now < self._newest - _BACKSTEP:
+            return self.newest if self.newest > _NEVER else 0.0
+        if now < self.newest - _BACKSTEP:
             self._clear()
             return now
-        return self._newest
+        return self.newest

@@ -62,8 +62,8 @@ def _is_mended(fault: Fault, call: Call) -> bool | None:
         return False
     if not body.fragile:
         return True
-    if call.method in {"GET", "HEAD"}:
-        # Their bodies are not watched, and so are taken for spent.
+    if call.method == "GET":
+        # Its body is not watched, and so is taken for spent.
         return False
     # A machine that is busy may time out what is not silent.
     if fault.place in {"name", "handshake"} and not fault.silent:
