@@ -101,6 +101,19 @@ def test_window_equals_a_naive_list(size: int, steps: Steps) -> None:
         before = evicted
 
 
+def test_a_failure_further_on_than_open_looks_is_taken_out_too() -> None:
+    """In a ring of thousands the next lap finds each failure, however far it is."""
+    window = Window(3000, math.inf)
+    for number in range(3000):
+        window.append(0.0, 1 if number == 2500 else OK)
+    for _ in range(3000):
+        if not window.succeed(1.0):
+            window.append(1.0, OK)
+            window.open(sys.maxsize, math.inf)
+    assert window.failures_at(1.0) == 0
+    assert {code for _, code in contents(window)} == {OK}
+
+
 @pytest.mark.parametrize("shrink", ["compact", "restrict", "relax", "settle", "append"])
 def test_what_changes_the_ring_closes_it(shrink: str) -> None:
     """A window that was opened at its full size must not write on when it has to grow again."""

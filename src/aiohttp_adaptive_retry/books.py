@@ -308,8 +308,13 @@ class Books:
 
     def succeeded(self, call: Call | None, origin: Origin, started: float, now: float) -> None:
         """After a first attempt that succeeded, where more is due than to write that down."""
-        origin.strategy.succeeded(now, now - started, call)
-        self._count(origin, now)
+        origin.unended -= 1
+        origin.tally.first_success += 1
+        try:
+            origin.strategy.succeeded(now, now - started, call)
+            self._count(origin, now)
+        except Exception as error:
+            self._fault(error)
 
     def mended(
         self,
@@ -332,12 +337,9 @@ class Books:
         self, call: Call, request: ClientRequest, handler: ClientHandlerType
     ) -> None:
         """After a first attempt that succeeded with an answer that leads elsewhere."""
+        now = self._now()
+        self.succeeded(call, call.origin, call.sent, now)
         try:
-            origin = call.origin
-            origin.in_flight -= 1
-            origin.tally.first_success += 1
-            now = self._now()
-            self.succeeded(call, origin, call.sent, now)
             self.redirected(call, request, handler, now)
         except Exception as error:
             self._fault(error)
@@ -355,7 +357,7 @@ class Books:
         call.ended = True
         try:
             origin = call.origin
-            origin.in_flight -= 1
+            origin.unended -= 1
             origin.tally.count(outcome)
             origin.strategy.abandoned(call)
             self._count(origin, self._now())

@@ -93,8 +93,9 @@ class AdaptiveRetryMiddleware:
         self._books = books = Books(config, self._safe_clock, random, self._fault)
         # At hand for the hot path.
         self._retry_statuses = books.retry_statuses
-        # All that is more than a success.
+        # All that is more than a success; and what is below all of it, which is faster to tell.
         self._special = books.retry_statuses | REDIRECTS
+        self._plain = min(self._special)
         self._origins = books.origins
         self._noted = books.runs.noted
         self._spans = AttemptSpans(config, tracer_provider, self._fault)
@@ -141,7 +142,7 @@ class AdaptiveRetryMiddleware:
                 started = self._clock()
             except Exception:
                 started = self._safe_clock()
-            origin.in_flight += 1
+            origin.unended += 1
         except Exception as error:
             self._fault(error)
             return await handler(request)
@@ -167,26 +168,20 @@ class AdaptiveRetryMiddleware:
                 last = error
         else:
             status = response.status
-            if status not in self._special:
+            if status < self._plain or status not in self._special:
                 try:
-                    origin.in_flight -= 1
-                    origin.tally.first_success += 1
-                    try:
-                        now = self._clock()
-                    except Exception:
-                        now = self._safe_clock()
+                    now = self._clock()
                     # Window.succeed in line: a call would cost as much as its work.
                     window = origin.window
                     end = window.end
                     if end < window.upto and window.newest <= now < window.until:
-                        slot = end % window.capacity
-                        if not window.codes[slot]:
-                            window.times[slot] = window.newest = now
-                            window.end = end + 1
-                            return response
-                    self._books.succeeded(call, origin, started, now)
-                except Exception as error:
-                    self._fault(error)
+                        window.times[end % window.capacity] = window.newest = now
+                        window.end = end + 1
+                        return response
+                except Exception:
+                    # A clock that breaks, or gives no number.
+                    now = self._safe_clock()
+                self._books.succeeded(call, origin, started, now)
                 return response
             if call is None:
                 call = Call(origin, started, upload, earlier)

@@ -39,12 +39,12 @@ class Origin:
     __slots__ = (
         "counted",
         "host",
-        "in_flight",
         "key",
         "port",
         "scheme",
         "strategy",
         "tally",
+        "unended",
         "window",
     )
 
@@ -67,8 +67,14 @@ class Origin:
         #: How many of its attempts were counted as operations.
         self.counted = 0
         self.tally = tally
-        #: Calls that have begun and not ended.
-        self.in_flight = 0
+        #: Calls that have begun, less those whose end was counted: a success that was only
+        #: written into the window was not.
+        self.unended = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have begun and not ended. The loop's thread."""
+        return self.unended - self.strategy.written
 
     @property
     def label(self) -> Label:
@@ -278,17 +284,20 @@ class Origins:
 
     def _remove(self, origin: Origin) -> None:
         """Take an origin out of the table; what its window held counts as evicted."""
-        window = origin.strategy.window
+        # Out of the table before it comes to the totals: another thread, which reads the totals
+        # first, may then miss it for a moment, and never counts it twice.
+        del self.table[origin.key]
+        if self.newest is origin:
+            self.newest = None
+        window = origin.window
         evicted = self.ledger.evicted
-        # Into the totals before it leaves the table: who sums both may then count it twice for a
-        # moment, and the exporter, which reads the totals first, never does.
         evicted["capacity"] += window.evicted_capacity
         evicted["expired"] += window.evicted_expired
         evicted["memory"] += window.evicted_memory
         evicted["origin"] += len(window)
-        del self.table[origin.key]
-        if self.newest is origin:
-            self.newest = None
+        written = origin.strategy.hand_over()
+        origin.unended -= written
+        origin.tally.first_success += written
         # A call still in flight will record here: recorded and evicted at once.
         origin.window = origin.strategy.window = _EvictedWindow(evicted)
         origin.counted = 0

@@ -40,13 +40,22 @@ Sums = Counter[Key]
 
 
 def requests(origins: Origins) -> Sums:
-    return Counter(
+    sums: Sums = Counter(
         {
             (tally.label, outcome): getattr(tally, outcome)
             for tally in origins.ledger.tallies
             for outcome in OUTCOMES
         }
     )
+    return _with_written(sums, origins, "first_success")
+
+
+def _with_written(sums: Sums, origins: Origins, value: str) -> Sums:
+    """With the successes that the origins' windows count. To be called when the tallies have been
+    read: what is handed over meanwhile is then missed, never counted twice."""
+    for origin in origins.listed():
+        sums[origin.tally.label, value] += origin.strategy.written
+    return sums
 
 
 def attempts(origins: Origins) -> Sums:
@@ -54,7 +63,7 @@ def attempts(origins: Origins) -> Sums:
     for tally in origins.ledger.tallies:
         sums[tally.label, "original"] = tally.originals
         sums[tally.label, "retry"] = tally.retries
-    return sums
+    return _with_written(sums, origins, "original")
 
 
 def failures(origins: Origins) -> Sums:

@@ -93,6 +93,7 @@ class AdaptiveStrategy(Deciding):
         "_operations",
         "_pending",
         "_sweep_at",
+        "_written",
         "window",
     )
 
@@ -147,8 +148,9 @@ class AdaptiveStrategy(Deciding):
         now = self._clock()
         self.budget = RetryBudget(config, now)
         self.health = Health()
-        # The window's end as far as it was booked.
+        # The window's end as far as it was booked, and how many successes `book` made up for.
         self._booked = 0
+        self._written = 0
         self.window = Window(config.window_size, config.window_duration.total_seconds())
         if guard.pressure:
             self.window.restrict(self._pressure_size(), now)
@@ -241,8 +243,7 @@ class AdaptiveStrategy(Deciding):
         """
         self.book()
         window, health = self.window, self.health
-        window.append(now, OK)
-        self._booked = window.end
+        self._append(now, OK)
         if now < health.calm_until and (trial is None or not trial.failures):
             health.passed(1)
             self.budget.deposit()
@@ -260,13 +261,31 @@ class AdaptiveStrategy(Deciding):
         """Successes that stand in the window and have earned nothing yet. Any thread."""
         return max(0, self.window.end - self._booked)
 
+    @property
+    def written(self) -> int:
+        """Successes that were only written into the window, where it was open. Any thread."""
+        return self._written + self.unbooked
+
     def book(self) -> None:
-        """Make up for successes that were only written into the window, where it was open."""
+        """Make up for successes that were only written into the window."""
         unbooked = self.unbooked
         if unbooked:
+            # In this order another thread may miss some for a moment, and counts none twice.
             self._booked += unbooked
+            self._written += unbooked
             self.budget.deposit(unbooked)
             self.health.passed(unbooked)
+
+    def _append(self, now: float, code: int) -> None:
+        # Booked before it is there: another thread must not take it for one that was only written.
+        self._booked = self.window.end + 1
+        self.window.append(now, code)
+
+    def hand_over(self) -> int:
+        """The successes that were only written into the window, from now on counted elsewhere."""
+        self.book()
+        written, self._written = self._written, 0
+        return written
 
     def tokens_at(self, now: float) -> float:
         """What the budget holds at `now`. Any thread."""
@@ -301,9 +320,8 @@ class AdaptiveStrategy(Deciding):
         call ends in another way, `abandoned`.
         """
         self.book()
+        self._append(now, code)
         window = self.window
-        window.append(now, code)
-        self._booked = window.end
         if error is not None and self.config.record_error_messages:
             text = error_text(error, self.config.max_error_message_length)
             if self._messages is None:

@@ -230,6 +230,6 @@ async def test_the_laws_can_be_broken(break_it: str, tmp_path: Path) -> None:
         elif break_it == "outcome":
             ending.status = 503
         else:
-            next(iter(world.retry._origins.table.values())).in_flight += 1
+            next(iter(world.retry._origins.table.values())).unended += 1
         with pytest.raises(AssertionError):
             obey(world, [call], [ending])
