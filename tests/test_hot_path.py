@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_what_busy_hours_teach_is_no_less() -> None:
             strategy.failed(clock.now, 1, Trial(), Evidence())
         elif not strategy.window.succeed(clock.now):
             strategy.succeeded(clock.now, 0.01)
+            strategy.window.open(sys.maxsize, strategy.health.calm_until)
     assert strategy.health.needed == 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from aiohttp_adaptive_retry.config import AdaptiveConfig
 from aiohttp_adaptive_retry.errors import ErrorCatalogue
 from aiohttp_adaptive_retry.faults import Faults, SafeClock
@@ -61,6 +63,7 @@ class Ours:
             strategy = self.strategy
             if trial.failures or not strategy.window.succeed(now):
                 strategy.succeeded(now, now - trial.sent, trial)
+                strategy.window.open(sys.maxsize, strategy.health.calm_until)
             return SEND
         evidence = _EVIDENCE.get(outcome.error, _OTHERS)
         if outcome.error == "429":

@@ -43,7 +43,8 @@ class RetryBudget:
     def deposit(self, successes: int = 1) -> None:
         """Earn the share that each success earns."""
         if self.tokens < self.capacity:
-            self.tokens = min(self.capacity, self.tokens + self.earned * successes)
+            tokens = self.tokens + self.earned * successes
+            self.tokens = tokens if tokens < self.capacity else self.capacity
 
     def reward(self) -> None:
         """Earn a whole token: a retry mended, or an outage is over.

@@ -206,7 +206,7 @@ class Health:
         """Successes of a calm time: all they teach is how rare failures are."""
         if self._overload_share:
             self._overload_share *= (1.0 - _OVERLOAD_MEMORY) ** successes
-        self._failure_share *= (1.0 - _SHARE_MEMORY) ** min(successes, 1000)
+        self._failure_share *= (1.0 - _SHARE_MEMORY) ** successes
 
     def succeeded(self, now: float, latency: float, *, fresh: bool) -> bool:
         """An attempt succeeded, `latency` seconds after it was sent. True: a silence is over.

@@ -160,14 +160,16 @@ class Origins:
         """Count an operation, and the successes that the hot path wrote by itself before it; tick
         if that is due, and say so. Until something is due again the hot path is on its own."""
         window = origin.window
-        self.operations -= max(1, window.end - origin.counted)
+        new = window.end - origin.counted
+        self.operations -= new if new > 0 else 1
         origin.counted = window.end
         ticks = self.operations <= 0 or not now < self.due
         if ticks:
             self.tick(now)
+        calm = origin.strategy.health.calm_until
         # The operation that a sweep is due with has to come here.
         last = window.end + self.operations - 1
-        window.open(last, min(self.due, origin.strategy.health.calm_until))
+        window.open(last, calm if calm < self.due else self.due)
         return ticks
 
     def now(self) -> float:

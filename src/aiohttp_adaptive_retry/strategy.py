@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import random as _random
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -242,14 +241,12 @@ class AdaptiveStrategy(Deciding):
         `trial`: what is remembered of its call, if it was held or failed before.
         """
         self.book()
-        window, health = self.window, self.health
         self._append(now, OK)
-        if now < health.calm_until and (trial is None or not trial.failures):
-            health.passed(1)
+        if now < self.health.calm_until and (trial is None or not trial.failures):
+            self.health.passed(1)
             self.budget.deposit()
         else:
             self._judge_success(now, latency, trial)
-        window.open(sys.maxsize, health.calm_until)
 
     def woken(self, now: float, trial: Trial, remaining: float | None = None) -> Decision:
         """Decide again on a call that was held, after the wait that the decision asked for."""
@@ -259,7 +256,9 @@ class AdaptiveStrategy(Deciding):
     @property
     def unbooked(self) -> int:
         """Successes that stand in the window and have earned nothing yet. Any thread."""
-        return max(0, self.window.end - self._booked)
+        unbooked = self.window.end - self._booked
+        # Below 0 for a moment in `_append`, and where the origin is evicted.
+        return unbooked if unbooked > 0 else 0
 
     @property
     def written(self) -> int:

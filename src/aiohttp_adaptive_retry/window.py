@@ -59,6 +59,7 @@ class Window:
     """
 
     __slots__ = (
+        "_clean",
         "_duration",
         "_errors",
         "_expires_at",
@@ -98,6 +99,8 @@ class Window:
         # ring is empty it is in the past, so that the first insertion sets it.
         self._expires_at = _NEVER
         self._failures = 0
+        # No slot has the code of a failure, neither of one in the window nor of one long gone.
+        self._clean = True
         # None before the first failure: most origins' windows see none.
         self._errors: dict[int, int] | None = None
         self.evicted_expired = 0
@@ -111,12 +114,13 @@ class Window:
         self.upto = 0
         if not self.newest <= now < _INFINITE:
             now = self._regressed(now)
-        if now >= self._expires_at and len(self):
+        held = len(self)
+        if held and now >= self._expires_at:
             self._expire(now, _CHUNK)
-        end = self.end
-        held = end - self.start
+            held = len(self)
         if held >= self.capacity and self.capacity < self._size:
             self._resize(self._fitting(held + 1))
+        end = self.end
         slot = end % self.capacity
         if held >= self.capacity:
             self._forget(self.codes[slot], 1)
@@ -124,6 +128,7 @@ class Window:
         self.codes[slot] = code
         self.end = end + 1
         if code:
+            self._clean = False
             self._failures += 1
             if self._errors is None:
                 self._errors = {}
@@ -134,20 +139,18 @@ class Window:
     def open(self, upto: int, until: float) -> None:
         """Let `succeed` write before that number of attempts and that moment, if nothing of the
         window's own is due before."""
-        end = self.end
         if self.capacity < self._size:
             # The ring has to grow first.
-            upto = min(upto, self.start + self.capacity)
-        # As far as all codes are those of successes; others have to be taken out of the sums.
-        codes, slot = self.codes, end % self.capacity
-        ahead = codes[slot : slot + _LOOK_AHEAD]
-        if self.capacity <= _LOOK_AHEAD:
-            ahead += codes[:slot]
-        clean = len(ahead) - len(ahead.lstrip(b"\0"))
-        if clean < self.capacity:
-            upto = min(upto, end + clean)
+            full = self.start + self.capacity
+            if full < upto:
+                upto = full
+        if not self._clean:
+            # Codes of failures have to be taken out of the sums.
+            clean = self.end + self._successes_ahead(upto - self.end)
+            if clean < upto:
+                upto = clean
         self.upto = upto
-        self.until = min(until, self._expires_at)
+        self.until = until if until < self._expires_at else self._expires_at
 
     def succeed(self, now: float) -> bool:
         """Add a success, if the window is open for it; False: nothing was done.
@@ -226,7 +229,8 @@ class Window:
     @property
     def start(self) -> int:
         """Number of the oldest attempt held; attempts are numbered from 0 for ever."""
-        return max(self._removed, self.end - self.capacity)
+        start = self.end - self.capacity
+        return start if start > self._removed else self._removed
 
     def at(self, number: int) -> tuple[float, int]:
         """Timestamp and code of the attempt of that number, `start` <= number < `end`."""
@@ -284,6 +288,15 @@ class Window:
         """How many attempts have expired and not been removed."""
         return self._divided_at(now)[1]
 
+    def _successes_ahead(self, most: int) -> int:
+        """How many of the next slots, `most` of them at most, have the code of a success."""
+        if not self._failures and len(self) >= self.capacity:
+            self._clean = True
+            return most
+        slot = self.end % self.capacity
+        ahead = self.codes[slot : slot + min(most, _LOOK_AHEAD)]
+        return len(ahead) - len(ahead.lstrip(b"\0"))
+
     def _count(self, code: int, among: int) -> int:
         """How many of the oldest `among` attempts have that code."""
         slot = self.start % self.capacity
@@ -328,6 +341,7 @@ class Window:
                 new_codes[new : new + run] = old_codes[old : old + run]
                 number += run
         self.times, self.codes, self.capacity = times, codes, capacity
+        self._clean = not self._failures
 
     def _remove(self, count: int) -> None:
         """Take the oldest `count` attempts out of the sums."""
