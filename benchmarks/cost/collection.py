@@ -29,7 +29,7 @@ from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 from .children import in_child
 from .effort import Effort
 from .figures import Samples, Spread, interleaved, median_of_ratios, ratio_of_medians
-from .result import Goal, Section, Table
+from .result import Goal, Section, Table, compared
 from .stand_ins import LightRequest, as_request, bare, handler_answering
 
 __all__ = ("collection",)
@@ -111,14 +111,7 @@ def collection(effort: Effort, section: Section) -> None:
 
 
 def _goal(what: str, samples: Samples, limit: float, why: str) -> Goal:
-    return Goal(
-        what,
-        ratio_of_medians(samples[OURS], samples[READY]),
-        limit,
-        "x",
-        second=median_of_ratios(samples[OURS], samples[READY]),
-        why=why,
-    )
+    return compared(what, samples[OURS], samples[READY], limit, why)
 
 
 def _measured(labels: int, rounds: int) -> tuple[int, Samples, Samples, Samples]:

@@ -12,7 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-__all__ = ("Samples", "Spread", "interleaved", "median_of_ratios", "minus", "ratio_of_medians")
+__all__ = (
+    "Samples",
+    "Spread",
+    "interleaved",
+    "median_of_ratios",
+    "minus",
+    "ratio_of_medians",
+    "ratios",
+)
 
 #: One figure per round, by variant; round n of one belongs to round n of the others.
 Samples = dict[str, list[float]]
@@ -50,12 +58,16 @@ def ratio_of_medians(figures: Sequence[float], base: Sequence[float]) -> float:
 
 
 def median_of_ratios(figures: Sequence[float], base: Sequence[float]) -> float:
-    """Median of the ratios within each round; noise that comes in stretches cancels.
+    """Median of the ratios within each round; noise that comes in stretches cancels."""
+    return median(ratios(figures, base) or [float("nan")])
+
+
+def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
+    """The ratio within each round.
 
     A round whose base came out at or below zero, which only noise does, is left out.
     """
-    ratios = [figure / other for figure, other in zip(figures, base, strict=True) if other > 0.0]
-    return median(ratios) if ratios else float("nan")
+    return [figure / other for figure, other in zip(figures, base, strict=True) if other > 0.0]
 
 
 async def interleaved(

@@ -25,7 +25,7 @@ from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
 from .effort import Effort
 from .figures import Samples, Spread, interleaved, median_of_ratios, minus, ratio_of_medians
-from .result import Goal, Section, Table
+from .result import Goal, Section, Table, compared
 from .rivals import rivals
 from .stand_ins import bare, requests_to
 
@@ -152,15 +152,15 @@ def _judged(samples: Samples, calls: int) -> Section:
     rows = []
     for name, figures in samples.items():
         spread, net = Spread.of(figures), Spread.of(over[name])
-        compared = name not in (BARE, COUNTER, COLLECTION)
+        rival = name not in (BARE, COUNTER, COLLECTION)
         rows.append(
             (
                 name,
                 f"{spread.median:.3f}",
                 f"{spread.low:.3f} to {spread.high:.3f}",
-                f"{net.median:.3f}" if compared else "",
-                f"{ratio_of_medians(over[name], no_op):.2f}" if compared else "",
-                f"{median_of_ratios(over[name], no_op):.2f}" if compared else "",
+                f"{net.median:.3f}" if rival else "",
+                f"{ratio_of_medians(over[name], no_op):.2f}" if rival else "",
+                f"{median_of_ratios(over[name], no_op):.2f}" if rival else "",
             )
         )
     section = Section(
@@ -200,26 +200,8 @@ def _judged(samples: Samples, calls: int) -> Section:
                 "What is left is in the row of the necessities."
             ),
         ),
-        Goal(
-            "ours over bare, in no-op middlewares",
-            ratio_of_medians(on, no_op),
-            4.5,
-            "x",
-            second=median_of_ratios(on, no_op),
-        ),
-        Goal(
-            "ours over bare, of backoff over bare",
-            ratio_of_medians(on, over["backoff"]),
-            0.65,
-            "x",
-            second=median_of_ratios(on, over["backoff"]),
-        ),
-        Goal(
-            "metrics on over metrics off",
-            ratio_of_medians(on, off),
-            1.05,
-            "x",
-            second=median_of_ratios(on, off),
-        ),
+        compared("ours over bare, in no-op middlewares", on, no_op, 4.5),
+        compared("ours over bare, of backoff over bare", on, over["backoff"], 0.65),
+        compared("metrics on over metrics off", on, off, 1.05),
     ]
     return section

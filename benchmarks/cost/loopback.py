@@ -20,7 +20,7 @@ from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
 from .effort import Effort
 from .figures import Samples, Spread, interleaved, median_of_ratios, minus, ratio_of_medians
-from .result import Goal, Section, Table
+from .result import Section, Table, compared
 from .rivals import InLine, SdkPerAttempt, no_op
 from .upstream import upstream
 
@@ -51,25 +51,23 @@ def loopback(effort: Effort) -> Section:
         section.tables.append(_table(samples[concurrent], concurrent))
     at_32 = samples[32]
     section.goals += [
-        Goal(
+        compared(
             "ours of aiohttp_retry, 32 concurrent",
-            ratio_of_medians(at_32[OURS], at_32[AIOHTTP_RETRY]),
+            at_32[OURS],
+            at_32[AIOHTTP_RETRY],
             1.0,
-            "x",
-            second=median_of_ratios(at_32[OURS], at_32[AIOHTTP_RETRY]),
             why="a tie within the noise of runs; the quartiles of both overlap.",
         ),
-        Goal(
+        compared(
             "ours of bare, 32 concurrent",
-            ratio_of_medians(at_32[OURS], at_32[BARE]),
+            at_32[OURS],
+            at_32[BARE],
             1.07,
-            "x",
-            second=median_of_ratios(at_32[OURS], at_32[BARE]),
             why=(
                 "a middleware that does nothing is at "
-                f"{ratio_of_medians(at_32[NO_OP], at_32[BARE]):.3f} here, and the bare necessities "
-                f"written in line, the floor under any that keeps a history, are at "
-                f"{ratio_of_medians(at_32[NECESSITIES], at_32[BARE]):.3f}."
+                f"{median_of_ratios(at_32[NO_OP], at_32[BARE]):.3f} here, and the bare necessities "
+                "written in line, the floor under any that keeps a history, are at "
+                f"{median_of_ratios(at_32[NECESSITIES], at_32[BARE]):.3f}."
             ),
         ),
     ]

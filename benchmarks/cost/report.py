@@ -10,7 +10,7 @@ from .result import Goal, Section, Table
 
 __all__ = ("in_markdown", "in_plain_text")
 
-_GOALS = ("goal", "figure", "should be", "median of rounds", "")
+_GOALS = ("goal", "figure", "should be", "quartiles of rounds", "of medians", "")
 
 
 def in_plain_text(section: Section) -> str:
@@ -66,6 +66,7 @@ def _goal(goal: Goal) -> tuple[str, ...]:
         goal.what,
         f"{goal.figure:.3f}{unit}",
         f"{'at least' if goal.at_least else 'at most'} {goal.limit:g}{unit}",
+        "" if goal.quartiles is None else "{:.3f} to {:.3f}".format(*goal.quartiles),
         "" if goal.second is None else f"{goal.second:.3f}{unit}",
         "met" if goal.met else "MISSED",
     )

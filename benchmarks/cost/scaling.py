@@ -17,7 +17,7 @@ from .collection import collection
 from .effort import Effort
 from .figures import Samples, Spread, interleaved, median_of_ratios, minus, ratio_of_medians
 from .in_process import per_call
-from .result import Goal, Section, Table
+from .result import Goal, Section, Table, compared
 from .stand_ins import requests_to
 
 __all__ = ("scaling",)
@@ -124,13 +124,7 @@ def _table(what: str, samples: Samples, over: Samples) -> Table:
 
 
 def _goal(what: str, over: Samples, large: str, small: str, limit: float) -> Goal:
-    return Goal(
-        what,
-        ratio_of_medians(over[large], over[small]),
-        limit,
-        "x",
-        second=median_of_ratios(over[large], over[small]),
-    )
+    return compared(what, over[large], over[small], limit)
 
 
 # Expiry: a million attempts that have all grown too old by the next call.
