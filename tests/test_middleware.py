@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import weakref
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, cast
 
@@ -24,6 +25,18 @@ from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 from .fakes import ORIGIN, Clock, Request, Response, Rig, Upstream, by
 
 REFUSED = aiohttp.ClientOSError(111, "refused")
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Errors among a module's values and a test's parameters live for ever; the calls that their
+    tracebacks hold must not, as other tests of the process count those that are left."""
+    yield
+    parameters = getattr(request.node, "callspec", None)
+    script = parameters.params.get("script", ()) if parameters is not None else ()
+    for step in (REFUSED, *script):
+        if isinstance(step, BaseException):
+            step.__traceback__ = None
 
 
 async def test_a_failure_is_mended() -> None:

@@ -28,7 +28,7 @@ from aiohttp_adaptive_retry.origins import Origins
 
 from .fakes import ORIGIN, Clock, Rig, by, metrics_in
 
-REFUSED = aiohttp.ClientOSError(111, "refused")
+REFUSED = aiohttp.ClientOSError
 LABEL = {"server.address": "upstream.example", "server.port": 8080}
 
 # name -> kind, unit, monotonic, attribute names beside the origin's (None: has no origin)
