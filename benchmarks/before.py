@@ -54,6 +54,8 @@ def _over_bare(source: Path) -> float:
         command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True
     )
     figures = json.loads(done.stdout)
+    if not Path(figures["source"]).is_relative_to(source):
+        raise RuntimeError(f"measured {figures['source']} instead of {source}")
     return float(figures[OURS] - figures[BARE])
 
 
