@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from typing import Final
 
@@ -44,6 +45,11 @@ _LOOK_AHEAD: Final = 1024
 _BACKSTEP: Final = 1.0
 _NEVER: Final = -sys.float_info.max
 _INFINITE: Final = math.inf
+
+
+def _expired(times: array[float], capacity: int, start: int, count: int, cutoff: float) -> int:
+    """How many of `count` attempts from `start` on are at or before `cutoff`."""
+    return bisect_right(range(count), cutoff, key=lambda n: times[(start + n) % capacity])
 
 
 class Window:
@@ -82,7 +88,7 @@ class Window:
         self._size = size
         self._duration = duration
         #: Slots there are at present. Attempt n lies in slot n % capacity.
-        self.capacity = self._first_capacity()
+        self.capacity = self._fitting(1)
         self.times = array("d", (0.0,)) * self.capacity
         self.codes = bytearray(self.capacity)
         #: Number that the next attempt will get: how many there ever were.
@@ -277,7 +283,7 @@ class Window:
         if not count or now < self._expires_at:
             return count, 0
         try:
-            expired = self._expired_before(times, capacity, start, count, now - self._duration)
+            expired = _expired(times, capacity, start, count, now - self._duration)
         except IndexError:  # arrays and capacity were read on two sides of a resize
             return count, 0
         return count - expired, expired
@@ -302,9 +308,6 @@ class Window:
         slot = self.start % self.capacity
         run = min(among, self.capacity - slot)
         return self.codes.count(code, slot, slot + run) + self.codes.count(code, 0, among - run)
-
-    def _first_capacity(self) -> int:
-        return self._fitting(1)
 
     def _fitting(self, count: int) -> int:
         """The smallest capacity for `count` attempts: the bound halved as often as it goes.
@@ -372,9 +375,7 @@ class Window:
             self._clear()
             return
         start = self.start
-        expired = self._expired_before(
-            self.times, self.capacity, start, min(self.end - start, most), cutoff
-        )
+        expired = _expired(self.times, self.capacity, start, min(self.end - start, most), cutoff)
         if expired:
             self._moving += 1
             self._remove(expired)
@@ -392,21 +393,7 @@ class Window:
         self._failures = 0
         self._errors = None
         self._expires_at = _NEVER
-        self._resize(self._first_capacity())
-
-    @staticmethod
-    def _expired_before(
-        times: array[float], capacity: int, start: int, count: int, cutoff: float
-    ) -> int:
-        """How many of `count` attempts from `start` on are at or before `cutoff`: a bisection."""
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if times[(start + middle) % capacity] <= cutoff:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        self._resize(self._fitting(1))
 
     def _regressed(self, now: float) -> float:
         """What to make of a reading that is no time at all, or lies before the last one."""
