@@ -55,11 +55,8 @@ def test_nothing_grows(tmp_path: Path) -> None:
 
 
 def test_a_leak_makes_it_fail(tmp_path: Path) -> None:
-    """A middleware that keeps every exception is noticed in twenty seconds, by what it holds.
-
-    Blocks swing with the calls in flight, pages with the allocator: one of the two shows it.
-    """
-    done = soak(tmp_path, 20.0, "--leak")
+    """A middleware that keeps every exception is noticed in forty seconds."""
+    done = soak(tmp_path, 40.0, "--leak")
     assert done.returncode == 1, done.stdout + done.stderr[-2000:]
     grows = [line.split()[0] for line in done.stdout.splitlines() if line.endswith("GROWS")]
-    assert {"allocated_blocks", "rss_bytes"} & set(grows), done.stdout
+    assert "allocated_blocks" in grows, done.stdout
