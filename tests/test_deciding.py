@@ -15,7 +15,7 @@ from aiohttp_adaptive_retry.budget import RetryBudget
 from aiohttp_adaptive_retry.deciding import MOST_HELD
 from aiohttp_adaptive_retry.trial import Decision, Evidence, Trial
 
-from .fakes import Clock
+from .kit.clock import Clock
 
 REFUSED = Evidence(absent=True)
 TIMED_OUT = Evidence(absent=True, overload=True)

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading
-from tests.fakes import ORIGIN, Rig, by, metrics_in
+from tests.kit.fakes import ORIGIN, Rig
+from tests.kit.metrics import by, metrics_in
 from aiohttp_adaptive_retry import ledger, telemetry
 
 def child(run):

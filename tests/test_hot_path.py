@@ -21,7 +21,8 @@ from aiohttp_adaptive_retry.strategy import AdaptiveStrategy
 from aiohttp_adaptive_retry.trial import Evidence, Trial
 from aiohttp_adaptive_retry.window import Window
 
-from .fakes import Clock, Rig
+from .kit.clock import Clock
+from .kit.fakes import Rig
 
 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:

@@ -22,7 +22,9 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
-from .fakes import ORIGIN, Clock, Request, Response, Rig, Upstream, by
+from .kit.clock import Clock
+from .kit.fakes import ORIGIN, Request, Response, Rig, Upstream
+from .kit.metrics import by
 
 REFUSED = aiohttp.ClientOSError(111, "refused")
 
@@ -47,7 +49,7 @@ async def test_a_failure_is_mended() -> None:
     assert response.status == 200
     assert first.released
     assert rig.upstream.hits == 2
-    assert len(rig.clock.slept) == 1
+    assert len(rig.clock.waits) == 1
     snapshot = rig.middleware.snapshot()
     assert snapshot.requests.retry_success == snapshot.requests.total == 1
     assert snapshot.attempts == {"original": 1, "retry": 1}
@@ -230,7 +232,7 @@ async def test_no_wait_is_begun_for_a_retry_that_cannot_be_paid() -> None:
     rig = Rig([503], budget_initial=1, budget_floor=0, max_attempts=2, hold_cap=0)
     await asyncio.gather(*(rig.call() for _ in range(10)))
     assert rig.upstream.hits == 11
-    assert len(rig.clock.slept) == 1
+    assert len(rig.clock.waits) == 1
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ async def test_retry_after_is_heeded(header: str, waits: tuple[float, float]) ->
     """What the server asks for is the least that is waited; nonsense means the usual pace."""
     rig = Rig([Response(503, {"Retry-After": header}), 200])
     assert (await rig.call()).status == 200
-    assert waits[0] <= rig.clock.slept[0] <= waits[1]
+    assert waits[0] <= rig.clock.waits[0] <= waits[1]
 
 
 async def test_a_retry_after_beyond_the_cap_is_handed_back() -> None:
@@ -256,7 +258,7 @@ async def test_a_retry_after_beyond_the_cap_is_handed_back() -> None:
     rig = Rig([answer])
     assert await rig.call() is cast(object, answer)
     assert not answer.released
-    assert rig.clock.slept == []
+    assert rig.clock.waits == []
     assert rig.middleware.snapshot().suppressed == {"retry_after": 1}
 
 

@@ -16,7 +16,7 @@ from aiohttp_adaptive_retry.faults import Faults, SafeClock
 from aiohttp_adaptive_retry.memory import MemoryGuard
 from aiohttp_adaptive_retry.origins import Origins
 
-from .fakes import Clock
+from .kit.clock import Clock
 
 MIB = 1024 * 1024
 

@@ -17,9 +17,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
 
-from .examples.runs import environment, eventually
-from .fakes import Rig
-from .otlp_receiver import Receiver, receiving
+from .kit.fakes import Rig
+from .kit.otlp_receiver import Receiver
+from .kit.processes import environment
+from .kit.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
 CUMULATIVE = 2
@@ -27,7 +28,7 @@ CUMULATIVE = 2
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with receiving() as server:
+    with Receiver() as server:
         yield server
 
 
@@ -306,7 +307,7 @@ def test_no_collector_delays_the_end(protocol: str, collector: str) -> None:
             """
 import asyncio, time
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
-from tests.fakes import Rig
+from tests.kit.fakes import Rig
 export = otlp.configure("shop", traces=True, export_interval=0.05, close_timeout=0.5)
 rig = Rig([503, 200])
 rig.middleware = AdaptiveRetryMiddleware(
@@ -345,7 +346,7 @@ def test_each_forked_worker_is_an_instance(when: str, receiver: Receiver) -> Non
         f"""
 import asyncio, os, time
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware, otlp
-from tests.fakes import Rig
+from tests.kit.fakes import Rig
 
 def set_up():
     global export, rig

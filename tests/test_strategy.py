@@ -17,7 +17,7 @@ from aiohttp_adaptive_retry import AdaptiveStrategy, AttemptRecord
 from aiohttp_adaptive_retry import memory as memory_module
 from aiohttp_adaptive_retry.trial import REASONS, Decision, Evidence, Trial
 
-from .fakes import Clock
+from .kit.clock import Clock
 
 UNLIMITED = memory_module.ContainerMemory(root=Path("/nowhere"))
 

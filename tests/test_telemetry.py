@@ -26,7 +26,9 @@ from aiohttp_adaptive_retry import (
 )
 from aiohttp_adaptive_retry.origins import Origins
 
-from .fakes import ORIGIN, Clock, Rig, by, metrics_in
+from .kit.clock import Clock
+from .kit.fakes import ORIGIN, Rig
+from .kit.metrics import by, metrics_in
 
 REFUSED = aiohttp.ClientOSError
 LABEL = {"server.address": "upstream.example", "server.port": 8080}
@@ -125,9 +127,9 @@ async def test_values() -> None:
     assert sums("window.memory.usage", "server.port") == {8080: 8 * 9}
     assert sums("budget.limit", "server.port") == {8080: 20}
     # 4 at first, 2 successes at a tenth, a retry that mended, 2 wasted, and what the waits earned.
-    earned = sum(rig.clock.slept) / 30
+    earned = sum(rig.clock.waits) / 30
     assert sums("budget.available", "server.port")[8080] == pytest.approx(4 + 0.2 + 1 - 2 + earned)
-    assert sums("retry.delay", "server.port")[8080] == pytest.approx(sum(rig.clock.slept))
+    assert sums("retry.delay", "server.port")[8080] == pytest.approx(sum(rig.clock.waits))
     assert sums("origins.active", "") == {None: 1}
     assert sums("origins.limit", "") == {None: 1024}
     assert sums("memory.pressure", "") == {None: 0}

@@ -18,7 +18,7 @@ from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 from aiohttp_adaptive_retry.faults import Faults
 from aiohttp_adaptive_retry.tracing import AttemptSpans, shown_url
 
-from .fakes import Request
+from .kit.fakes import Request
 
 
 def spans_in_memory() -> tuple[TracerProvider, InMemorySpanExporter]:

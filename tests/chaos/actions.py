@@ -1,4 +1,4 @@
-"""What the server does in a fault, beside what tests/wire/faults.py can do already."""
+"""What the server does in a fault, beside the actions of tests/kit/faults.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from ..wire.faults import FOR_EVER, Action, Exchange, hard_close
+from ..kit.faults import FOR_EVER, Action, Exchange, hard_close
 
 #: How much of an upload is taken before it is interrupted.
 SOME = 16 * 1024

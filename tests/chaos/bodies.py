@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from ..wire.faults import Exchange
+from ..kit.faults import Exchange
 
 __all__ = ("BODIES", "BodyKind", "METHODS", "Place")
 

@@ -1,7 +1,7 @@
-"""The sessions of tests/wire."""
+"""The sessions of these tests."""
 
 from __future__ import annotations
 
-from ..wire.conftest import open_session
+from ..kit.fixtures import open_session
 
 __all__ = ("open_session",)

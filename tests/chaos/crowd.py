@@ -9,18 +9,18 @@ import logging
 import socket
 import time
 from asyncio import constants
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
 import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 
-from ..wire.faults import FaultServer, reply
+from ..kit.faults import FaultServer, reply
+from ..kit.resolvers import EverywhereHere
 from .tls import HOST
 
 __all__ = ("Crowd", "Meter", "SlowCallbacks")
@@ -128,25 +128,15 @@ class SlowCallbacks(logging.Handler):
         self._patch.undo()
 
 
-class _Switch(AbstractResolver):
+class _Switch(EverywhereHere):
     """Leads to the server, or to where nobody is."""
 
     def __init__(self, nobody: int) -> None:
         self._nobody = nobody
         self.up = True
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        port = port if self.up else self._nobody
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+    async def ports(self, port: int) -> Iterable[int]:
+        return (port if self.up else self._nobody,)
 
 
 @dataclass

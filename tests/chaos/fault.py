@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import aiohttp
 
-from ..wire.faults import Action
+from ..kit.faults import Action
 
 __all__ = ("RETRIED", "Errors", "Fault")
 

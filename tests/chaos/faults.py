@@ -10,7 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from ..wire.faults import Action, close, hang, reset
+from ..kit.faults import Action, close, hang, reset
 from . import tls
 from .actions import answer, deaf, early, handshake, hello, interrupted, on_and_on, onwards, said
 from .fault import RETRIED, Errors, Fault

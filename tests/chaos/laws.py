@@ -150,7 +150,7 @@ def _waste_is_paid_for(world: World) -> None:
             failures = 0
             successes += 1
             mended += retry
-    elapsed = world.time.now - world.began
+    elapsed = world.clock.now - world.began
     assert wasted <= (
         config.budget_initial
         + config.budget_deposit * successes

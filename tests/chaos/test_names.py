@@ -8,39 +8,31 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from ..wire.faults import FaultServer, close, reply, reset
-from ..wire.support import FakeTime, Open, books, is_idle, retrying
+from ..kit.calls import books, is_idle, retrying
+from ..kit.clock import Clock
+from ..kit.faults import FaultServer, close, reply, reset
+from ..kit.fixtures import Open
+from ..kit.resolvers import EverywhereHere
 from .tls import HOST
 
 #: An answer of the resolver: ports, or an error.
 Ports = list[int] | OSError
 
 
-class Resolver(AbstractResolver):
+class Resolver(EverywhereHere):
     """Gives its answers one after the other, the last one again and again."""
 
     def __init__(self, *answers: Ports) -> None:
         self._answers = answers
         self.asked = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def ports(self, port: int) -> list[int]:
         answer = self._answers[min(self.asked, len(self._answers) - 1)]
         self.asked += 1
         if isinstance(answer, OSError):
             raise answer
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-            for port in answer
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+        return answer
 
 
 @pytest.fixture
@@ -125,11 +117,11 @@ async def test_several_addresses_are_one_attempt(
     """aiohttp tries them all; nothing has failed as long as one of them works."""
     nobody, _, new = places
     resolver = Resolver([nobody, _port(new)])
-    time = FakeTime()
-    session = open_session(retry := retrying(time), connector=_connector(resolver))
+    clock = Clock()
+    session = open_session(retry := retrying(clock), connector=_connector(resolver))
     async with session.get(f"http://{HOST}/") as answer:
         assert answer.status == 200
-    assert (resolver.asked, new.hits, time.waits) == (1, 1, [])
+    assert (resolver.asked, new.hits, clock.waits) == (1, 1, [])
     books(retry, 1, first_success=1)
 
 

@@ -13,7 +13,7 @@ from aiohttp import ClientRequest, ClientResponse
 from aiohttp_adaptive_retry import AdaptiveConfig
 from aiohttp_adaptive_retry.books import Call
 
-from ..wire.support import until
+from ..kit.waiting import until
 from .crowd import Crowd, SlowCallbacks
 
 THOUSAND = 1000

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 from aiohttp_adaptive_retry.errors import error_name
 
-from ..wire.faults import Action, Exchange, FaultServer
-from ..wire.support import FakeTime
+from ..kit.clock import Clock
+from ..kit.faults import Action, Exchange, FaultServer
+from ..kit.resolvers import EverywhereHere
 from . import tls
 from .bodies import BODIES, Place
 from .faults import ANSWERS, ENDLESS, OK, RETRIED, Fault, Script
@@ -77,16 +77,14 @@ class ScriptedServer(FaultServer):
         return Action(run)
 
 
-class ScriptedResolver(AbstractResolver):
+class ScriptedResolver(EverywhereHere):
     """Sends an attempt to the server, or to what the script has instead."""
 
     def __init__(self, server: ScriptedServer, nobody: int) -> None:
         self._server = server
         self._nobody = nobody
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def ports(self, port: int) -> Iterable[int]:
         step = self._server.step()
         if step.place == "name":
             self._server.hits += 1
@@ -95,14 +93,7 @@ class ScriptedResolver(AbstractResolver):
             if aiohttp.ClientConnectorDNSError in step.raises:
                 raise OSError(None, "no such host")
             port = self._nobody
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+        return (port,)
 
 
 @dataclass
@@ -170,8 +161,8 @@ class World:
     tls: bool = False
 
     async def __aenter__(self) -> Self:
-        self.time = FakeTime()
-        self.began = self.time.now
+        self.clock = Clock()
+        self.began = self.clock.now
         #: In the order in which they began, and in which they ended.
         self.attempts: list[Attempt] = []
         self.ended: list[Attempt] = []
@@ -184,8 +175,8 @@ class World:
         self.url = self.server.url.with_host(tls.HOST)
         self.retry = AdaptiveRetryMiddleware(
             AdaptiveConfig(**self.config),
-            clock=self.time.clock,
-            sleep=self.time.sleep,
+            clock=self.clock,
+            sleep=self.clock.sleep,
             random=self.random,
         )
         self.session = aiohttp.ClientSession(
@@ -207,7 +198,9 @@ class World:
         self._nobody.close()
 
     async def _witness(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        attempt = Attempt(request.headers["X-Call"], self.time.now, request.url.path, self._limited)
+        attempt = Attempt(
+            request.headers["X-Call"], self.clock.now, request.url.path, self._limited
+        )
         self.attempts.append(attempt)
         try:
             response = await handler(request)
@@ -221,7 +214,7 @@ class World:
 
     async def call(self, call: Call, name: str = "0") -> Ending:
         """Make a call, and read what it is answered where that has an end."""
-        began = self.time.now
+        began = self.clock.now
         ending = await self._call(call, name)
         ending.began = began
         return ending

@@ -10,7 +10,10 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from .runs import accepts, eventually, free_port, run, scripted, started
+from ..kit.http_server import ScriptedServer
+from ..kit.processes import accepts, free_port
+from ..kit.waiting import eventually
+from .runs import run, started
 
 pytestmark = pytest.mark.wire
 
@@ -37,7 +40,7 @@ def application(upstream: str) -> Iterator[int]:
 
 def test_requests_are_proxied_retried_and_counted() -> None:
     """Path and query reach the upstream, a 503 is mended, /stats says so, and SIGINT ends it."""
-    with scripted(503) as upstream, application(f"{upstream.url}/base") as port:
+    with ScriptedServer(503) as upstream, application(f"{upstream.url}/base") as port:
         assert get(port, "/proxy/some/path?and=query") == (200, "answer 200\n")
         assert [path for path, _ in upstream.received] == ["/base/some/path?and=query"] * 2
         status, body = get(port, "/stats")
@@ -51,7 +54,7 @@ def test_requests_are_proxied_retried_and_counted() -> None:
 
 def test_one_session_serves_all_requests() -> None:
     """What is learnt outlives a request: the counts of two requests stand together."""
-    with scripted() as upstream, application(upstream.url) as port:
+    with ScriptedServer() as upstream, application(upstream.url) as port:
         get(port, "/proxy/a")
         get(port, "/proxy/b")
         stats = json.loads(get(port, "/stats")[1])
@@ -66,7 +69,7 @@ def test_a_dead_upstream_is_a_bad_gateway() -> None:
 
 def test_nobody_climbs_out_of_the_upstreams_path() -> None:
     """A path with '..' in it, spelt out or escaped, reaches no upstream."""
-    with scripted() as upstream, application(f"{upstream.url}/base") as port:
+    with ScriptedServer() as upstream, application(f"{upstream.url}/base") as port:
         assert get(port, "/proxy/%2e%2e/secret")[0] == 404
         assert get(port, "/proxy/x/../../../secret")[0] == 404
         assert upstream.received == []

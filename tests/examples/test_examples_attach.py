@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from .runs import free_port, run, scripted
+from ..kit.http_server import ScriptedServer
+from ..kit.processes import free_port
+from .runs import run
 
 pytestmark = pytest.mark.wire
 
 
 def test_a_failure_is_mended_and_shown() -> None:
     """A 503 is followed by a second attempt; what is printed is what the server received."""
-    with scripted(503) as server:
+    with ScriptedServer(503) as server:
         done = run("attach.py", f"{server.url}/page")
         received = [path for path, _ in server.received]
     assert (done.returncode, done.stderr) == (0, "")
@@ -26,7 +28,7 @@ def test_a_failure_is_mended_and_shown() -> None:
 def test_a_dead_address_and_nonsense_stop_nobody_else() -> None:
     """URLs that fail are named with their error's type, the others are fetched; exit code 1."""
     dead = f"http://127.0.0.1:{free_port()}/"
-    with scripted() as server:
+    with ScriptedServer() as server:
         done = run("attach.py", dead, "no url", server.url, "http://[broken")
     assert (done.returncode, done.stderr) == (1, "")
     assert f"failed  ClientConnectorError  {dead}\n" in done.stdout
@@ -37,7 +39,7 @@ def test_a_dead_address_and_nonsense_stop_nobody_else() -> None:
 
 def test_an_error_that_is_an_answer_is_handed_over() -> None:
     """A 404 is an answer: one attempt, no failure, exit code 0."""
-    with scripted(404) as server:
+    with ScriptedServer(404) as server:
         done = run("attach.py", server.url)
         assert len(server.received) == 1
     assert (done.returncode, done.stderr) == (0, "")

@@ -19,8 +19,11 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from .agent import running_agent
-from .runs import command, environment, eventually, free_port, run, scripted, started
+from ..kit.agent import running_agent
+from ..kit.http_server import ScriptedServer
+from ..kit.processes import environment, free_port
+from ..kit.waiting import eventually
+from .runs import command, run, started
 
 pytestmark = pytest.mark.wire
 
@@ -174,7 +177,7 @@ def test_a_terminal_gets_a_live_view() -> None:
 
 def test_a_real_address_is_asked_gently_and_metrics_are_shipped(tmp_path: Path) -> None:
     """With --url a few unmarked requests a second go there; what was sent is what is exported."""
-    with running_agent(tmp_path) as agent, scripted(200, 503) as server:
+    with running_agent(tmp_path) as agent, ScriptedServer(200, 503) as server:
         done = run(
             "demo.py",
             "--seconds",

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from .agent import running_agent
-from .runs import eventually, free_port, run, scripted
+from ..kit.agent import running_agent
+from ..kit.http_server import ScriptedServer
+from ..kit.processes import free_port
+from ..kit.waiting import eventually
+from .runs import run
 
 pytestmark = pytest.mark.wire
 
@@ -19,7 +22,7 @@ PROTOCOLS = ("grpc", "http/protobuf")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_metrics_arrive_at_a_real_agent(protocol: str, tmp_path: Path) -> None:
     """The counts that the agent receives are those of the server, whatever the protocol."""
-    with running_agent(tmp_path) as agent, scripted(200, 503) as server:
+    with running_agent(tmp_path) as agent, ScriptedServer(200, 503) as server:
         done = run("otlp.py", server.url, **agent.variables(protocol))
         assert (done.returncode, done.stderr) == (0, "")
         assert f"metrics: {protocol} to http://127.0.0.1:" in done.stdout
@@ -37,7 +40,7 @@ def test_metrics_arrive_at_a_real_agent(protocol: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_spans_of_attempts_arrive_at_a_real_agent(protocol: str, tmp_path: Path) -> None:
     """With `--traces` every request that the server received is a span there."""
-    with running_agent(tmp_path, "traces") as agent, scripted(200, 503) as server:
+    with running_agent(tmp_path, "traces") as agent, ScriptedServer(200, 503) as server:
         done = run("otlp.py", "--traces", f"{server.url}/private", **agent.variables(protocol))
         assert (done.returncode, done.stderr) == (0, "")
         assert eventually(lambda: "http.request.resend_count" in agent.log), agent.log

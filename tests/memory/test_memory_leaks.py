@@ -19,7 +19,9 @@ from yarl import URL
 
 from aiohttp_adaptive_retry import AdaptiveStrategy
 
-from ..fakes import Clock, Rig, by
+from ..kit.clock import Clock
+from ..kit.fakes import Rig
+from ..kit.metrics import by
 from .memory_leak_detection import MemoryProfiler
 
 pytestmark = pytest.mark.memory

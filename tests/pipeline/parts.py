@@ -20,7 +20,8 @@ import pytest
 
 from tools.collector import ADVICE, find
 
-from ..examples.runs import environment, eventually, free_port
+from ..kit.processes import environment, free_port
+from ..kit.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "collector-config"

@@ -28,7 +28,7 @@ from .parts import (
     running,
     running_prometheus,
 )
-from .upstream import Upstream, upstream
+from .upstream import Upstream
 
 pytestmark = [
     pytest.mark.wire,
@@ -87,8 +87,8 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         for name in ("rules.yaml", "alerts.yaml")
     }
     with (
-        upstream(0.05) as good,
-        upstream(0.02) as bad,
+        Upstream(0.05) as good,
+        Upstream(0.02) as bad,
         running(Collector(folder)) as collector,
         running_prometheus(folder, collector, rules) as prometheus,
     ):

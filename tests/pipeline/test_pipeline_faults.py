@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from ..examples.runs import environment, eventually, free_port
+from ..kit.processes import environment, free_port
+from ..kit.waiting import eventually
 from .parts import CONFIG, Collector, application, collector_binary, running
-from .upstream import upstream
+from .upstream import Upstream
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(180)]
 
@@ -62,7 +63,7 @@ def test_a_wrong_configuration_is_not_valid(tmp_path: Path) -> None:
 
 def test_a_collector_that_is_away_for_20_seconds_costs_nothing(tmp_path: Path) -> None:
     """Under load it stops and comes back: no call fails, no count is lost, memory is flat."""
-    with upstream(0.05) as server, running(Collector(tmp_path)) as collector:
+    with Upstream(0.05) as server, running(Collector(tmp_path)) as collector:
         with application(server.url, **collector.endpoint) as service:
             assert eventually(lambda: bool(attempts(collector)), 30)
             collector.stop()
@@ -101,7 +102,7 @@ def mute() -> Iterator[int]:
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_no_collector_is_no_trouble(receiver: Any, protocol: str) -> None:
     """Where none is there, or one that never answers, calls go on and the end comes in time."""
-    with upstream(0.05) as server, receiver() as port:
+    with Upstream(0.05) as server, receiver() as port:
         with application(
             server.url,
             "--seconds=6",
@@ -118,7 +119,7 @@ def test_no_collector_is_no_trouble(receiver: Any, protocol: str) -> None:
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_an_ordinary_end_delivers_what_was_counted(tmp_path: Path, protocol: str) -> None:
     """A process that never exported before its end has all its counts in the collector."""
-    with upstream(0.05) as server, running(Collector(tmp_path)) as collector:
+    with Upstream(0.05) as server, running(Collector(tmp_path)) as collector:
         port = collector.ports["OTLP_GRPC_PORT" if protocol == "grpc" else "OTLP_HTTP_PORT"]
         with application(
             server.url,
@@ -133,7 +134,7 @@ def test_an_ordinary_end_delivers_what_was_counted(tmp_path: Path, protocol: str
 
 def test_parent_and_child_of_a_fork_count_their_own(tmp_path: Path) -> None:
     """A process forked after the set-up is an instance of its own; no count is lost or twice."""
-    with upstream(0.05) as server, running(Collector(tmp_path)) as collector:
+    with Upstream(0.05) as server, running(Collector(tmp_path)) as collector:
         with application(server.url, "--seconds=5", "--fork", **collector.endpoint) as service:
             seen = service.result()
         unhurt(seen)
@@ -148,7 +149,7 @@ def test_what_is_pushed_outlives_a_backend_that_is_away(tmp_path: Path) -> None:
     """The pushing configuration keeps what it could not send, on disk, over its own restart too."""
     (tmp_path / "push").mkdir()
     (tmp_path / "backend").mkdir()
-    with upstream(0.05) as server:
+    with Upstream(0.05) as server:
         backend = Collector(tmp_path / "backend")
         pushing = Collector(
             tmp_path / "push",

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ..examples.runs import environment, eventually, scripted
-from ..otlp_receiver import receiving
+from ..kit.http_server import ScriptedServer
+from ..kit.otlp_receiver import Receiver
+from ..kit.processes import environment
+from ..kit.waiting import eventually
 
 pytestmark = pytest.mark.wire
 
@@ -69,7 +71,7 @@ def test_the_workers_metrics_add_up(set_up: str, tmp_path: Path) -> None:
     command += ["--worker-class", "aiohttp.GunicornWebWorker", "--bind", "127.0.0.1:0"]
     command += ["--error-logfile", str(log), "shop:app"]
     statuses = (200, 503) * 10
-    with receiving() as receiver, scripted(*statuses) as upstream:
+    with Receiver() as receiver, ScriptedServer(*statuses) as upstream:
         variables = receiver.variables() | {"SET_UP": set_up, "UPSTREAM": upstream.url}
         variables["PYTHONWARNINGS"] = "ignore"
         with subprocess.Popen(

@@ -16,7 +16,7 @@ import pytest
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 
-from ..fakes import Clock
+from ..kit.clock import Clock
 
 pytestmark = pytest.mark.wire
 

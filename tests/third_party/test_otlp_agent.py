@@ -11,9 +11,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from yarl import URL
 
-from ..examples.agent import running_agent
-from ..examples.runs import eventually
-from ..fakes import Rig
+from ..kit.agent import running_agent
+from ..kit.fakes import Rig
+from ..kit.waiting import eventually
 from ..test_telemetry import TABLE
 
 pytestmark = pytest.mark.wire

@@ -8,8 +8,10 @@ from email.utils import format_datetime
 import aiohttp
 import pytest
 
-from .faults import reply
-from .support import FakeTime, Open, Serve, books, retrying, tokens
+from ..kit.calls import books, retrying, tokens
+from ..kit.clock import Clock
+from ..kit.faults import reply
+from ..kit.fixtures import Open, Serve
 
 
 def _date(seconds: float) -> str:
@@ -36,11 +38,11 @@ async def test_a_method_that_is_not_idempotent_is_not_retried(
 ) -> None:
     """A 503 to a POST may have done its work: it is handed back, with the reason counted."""
     server = await serve(reply(503, b"perhaps"), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.request(method, server.url, data=b"x") as answer:
         assert (answer.status, await answer.read()) == (503, b"perhaps")
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"not_idempotent": 1}
     books(retry, 1, failed_without_retry=1)
 
@@ -103,12 +105,12 @@ async def test_other_statuses_are_answers(status: int, serve: Serve, open_sessio
 
 async def _wait_for(header: str, serve: Serve, open_session: Open) -> float:
     server = await serve(reply(503, headers=header), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.get(server.url) as answer:
         assert answer.status == 200
     books(retry, server.hits, retry_success=1)
-    (wait,) = time.waits
+    (wait,) = clock.waits
     return wait
 
 
@@ -161,12 +163,12 @@ async def test_retry_after_beyond_the_cap_is_never_waited_for(
     """What asks for more than `retry_after_cap` is handed back, at once and whole."""
     value = _date(3600) if value == "date" else value
     server = await serve(reply(429, b"come back later", headers=f"Retry-After: {value}\r\n"))
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (429, b"come back later")
         assert answer.headers["Retry-After"] == value
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"retry_after": 1}
     assert tokens(retry) == 4.0
     books(retry, 1, failed_without_retry=1)
@@ -177,11 +179,11 @@ async def test_retry_after_beyond_the_deadline_is_handed_back(
 ) -> None:
     """A call with 10 seconds does not wait for 20."""
     server = await serve(reply(503, b"in 20", headers="Retry-After: 20\r\n"))
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.get(server.url, timeout=aiohttp.ClientTimeout(total=10)) as answer:
         assert (answer.status, await answer.read()) == (503, b"in 20")
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"deadline": 1}
     books(retry, 1, failed_without_retry=1)
 
@@ -189,9 +191,9 @@ async def test_retry_after_beyond_the_deadline_is_handed_back(
 async def test_waits_grow_and_are_jittered(serve: Serve, open_session: Open) -> None:
     """Half of the spans 0.2, 0.6, 1.8 and 5 seconds, with a random number of 0.5."""
     server = await serve(reply(503))
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.get(server.url) as answer:
         assert answer.status == 503
-    assert time.waits == pytest.approx([0.1, 0.3, 0.9, 2.5])
+    assert clock.waits == pytest.approx([0.1, 0.3, 0.9, 2.5])
     books(retry, server.hits, failed_after_retry=1)

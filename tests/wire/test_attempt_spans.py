@@ -31,8 +31,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, OriginUnavailable
 
-from .faults import Action, Exchange, FaultServer, close, hang, redirect, reply, reset
-from .support import FakeTime, Open, Serve, books, until
+from ..kit.calls import books
+from ..kit.clock import Clock
+from ..kit.faults import Action, Exchange, FaultServer, close, hang, redirect, reply, reset
+from ..kit.fixtures import Open, Serve
+from ..kit.waiting import until
 
 
 class Traced:
@@ -43,14 +46,14 @@ class Traced:
         self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self.tracer = self.provider.get_tracer("test")
-        self.time = FakeTime()
+        self.clock = Clock()
 
     def retrying(self, **config: Any) -> AdaptiveRetryMiddleware:
         return AdaptiveRetryMiddleware(
             AdaptiveConfig(attempt_spans=True, **config),
             tracer_provider=self.provider,
-            clock=self.time.clock,
-            sleep=self.time.sleep,
+            clock=self.clock,
+            sleep=self.clock.sleep,
             random=lambda: 0.5,
         )
 
@@ -296,7 +299,7 @@ async def test_a_call_cancelled_in_its_wait_leaves_no_open_span(
         waiting.set()
         await asyncio.Event().wait()
 
-    traced.time.meanwhile = meanwhile
+    traced.clock.meanwhile = meanwhile
     session = open_session(retry)
     task = asyncio.create_task(get(session, server.url))
     await waiting.wait()
@@ -456,7 +459,7 @@ async def test_without_attempt_spans_nothing_is_injected(
 ) -> None:
     """The default: no span, and headers as they were, also with a provider given."""
     server = await serve(reply(503), reply())
-    retry = AdaptiveRetryMiddleware(tracer_provider=traced.provider, sleep=traced.time.sleep)
+    retry = AdaptiveRetryMiddleware(tracer_provider=traced.provider, sleep=traced.clock.sleep)
     with traced.tracer.start_as_current_span("caller"):
         assert await get(open_session(retry), server.url) == 200
     assert traced.attempts == []
@@ -478,12 +481,12 @@ async def test_sampled_out_calls_go_on_as_they_are(serve: Serve, open_session: O
 async def test_without_an_sdk_it_does_nothing(serve: Serve, open_session: Open) -> None:
     """With the API's no-op provider calls are as they were: no header, no fault."""
     server = await serve(reply(503), reply())
-    time = FakeTime()
+    clock = Clock()
     retry = AdaptiveRetryMiddleware(
         AdaptiveConfig(attempt_spans=True),
         tracer_provider=trace.NoOpTracerProvider(),
-        clock=time.clock,
-        sleep=time.sleep,
+        clock=clock,
+        sleep=clock.sleep,
     )
     assert await get(open_session(retry), server.url) == 200
     assert not any("traceparent" in request.headers for request in server.requests)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from .faults import reply
-from .support import Open, Serve, retrying
+from ..kit.calls import retrying
+from ..kit.faults import reply
+from ..kit.fixtures import Open, Serve
 
 
 async def test_a_get_with_a_streamed_body_is_not_sent_again(

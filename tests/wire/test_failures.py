@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from aiohttp_adaptive_retry import attempt
 
-from .faults import Action, close, endless, garbage, hang, raw, redirect, reply, reset
-from .support import FakeTime, Open, Serve, books, is_idle, plainly, retrying, tokens
+from ..kit.calls import books, is_idle, plainly, retrying, tokens
+from ..kit.clock import Clock
+from ..kit.faults import Action, close, endless, garbage, hang, raw, redirect, reply, reset
+from ..kit.fixtures import Open, Serve
+from ..kit.resolvers import EverywhereHere
 
 FAULTS = {
     "FIN": (close(), aiohttp.ServerDisconnectedError),
@@ -93,23 +95,18 @@ async def test_a_refused_connection_is_retried(refusing: str, open_session: Open
     await is_idle(session)
 
 
-class Resolver(AbstractResolver):
+class Resolver(EverywhereHere):
     """Knows no host; counts who asks."""
 
     def __init__(self, *, hangs: bool = False) -> None:
         self.asked = 0
         self._hangs = hangs
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def ports(self, port: int) -> Iterable[int]:
         self.asked += 1
         if self._hangs:
             await asyncio.Event().wait()
         raise OSError(None, "no such host")
-
-    async def close(self) -> None:
-        pass
 
 
 def _connector(resolver: Resolver, **options: Any) -> aiohttp.TCPConnector:
@@ -222,11 +219,11 @@ async def test_a_certificate_that_is_not_trusted_is_not_retried(
     trusting = ssl.create_default_context()
     if name != "127.0.0.1":
         authority.configure_trust(trusting)
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await session.get(server.url, ssl=trusting)
-    assert (server.connections, server.hits, time.waits) == (1, 0, [])
+    assert (server.connections, server.hits, clock.waits) == (1, 0, [])
     assert retry.snapshot().suppressed == {"not_retryable": 1}
     books(retry, 1, failed_without_retry=1)
 
@@ -335,12 +332,12 @@ async def test_a_total_timeout_while_waiting_for_an_answer_is_final(
 ) -> None:
     """A bare TimeoutError is the caller's deadline: no retry after it, and no evidence."""
     server = await serve(hang())
-    time = FakeTime()
-    session = open_session(retry := retrying(time), timeout=short, limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), timeout=short, limit=1)
     with pytest.raises(TimeoutError) as caught:
         await session.get(server.url)
     assert not isinstance(caught.value, aiohttp.ClientError)
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     snapshot = retry.snapshot()
     assert snapshot.failures == {}
     assert snapshot.suppressed == {}
@@ -385,9 +382,9 @@ async def test_a_total_timeout_during_the_wait_is_final(
 ) -> None:
     """The wait is cut short, nothing is sent after it, and the token comes back."""
     server = await serve(reply(503))
-    time = FakeTime()
-    time.meanwhile = asyncio.Event().wait
-    session = open_session(retry := retrying(time), timeout=short, limit=1)
+    clock = Clock()
+    clock.meanwhile = asyncio.Event().wait
+    session = open_session(retry := retrying(clock), timeout=short, limit=1)
     with pytest.raises(TimeoutError):
         await session.get(server.url)
     assert server.hits == 1
@@ -407,12 +404,12 @@ async def test_a_total_timeout_while_an_answer_is_let_go_of_is_final(
     # So long a moment that the deadline is sure to come in it.
     monkeypatch.setattr(attempt, "_DRAIN_SECONDS", 60.0)
     server = await serve(endless(503), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time), timeout=short, limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), timeout=short, limit=1)
     with pytest.raises(TimeoutError) as caught:
         await session.get(server.url)
     assert not isinstance(caught.value, aiohttp.ClientError)
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().failures == {"503": 1}
     assert tokens(retry) == pytest.approx(4.0, abs=0.1)
     books(retry, 1, ignored=1)
@@ -425,9 +422,9 @@ async def test_a_wait_that_cannot_end_before_the_deadline_is_not_begun(
 ) -> None:
     """The 503 is handed back at once, whole, whoever set the deadline."""
     server = await serve(reply(503, b"what it said"))
-    time = FakeTime()
+    clock = Clock()
     # The middle of the first span is 15 seconds, and the call has 10.
-    retry = retrying(time, backoff_base=30, backoff_cap=30)
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
     ten = aiohttp.ClientTimeout(total=10)
     options: dict[str, Any] = {}
     if where == "session":
@@ -437,7 +434,7 @@ async def test_a_wait_that_cannot_end_before_the_deadline_is_not_begun(
         options["timeout"] = ten if where == "request" else aiohttp.ClientTimeout(10)
     async with session.get(server.url, **options) as answer:
         assert (answer.status, await answer.read()) == (503, b"what it said")
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"deadline": 1}
     assert tokens(retry) == 4.0
     books(retry, 1, failed_without_retry=1)
@@ -446,26 +443,26 @@ async def test_a_wait_that_cannot_end_before_the_deadline_is_not_begun(
 async def test_a_requests_own_longer_deadline_wins(serve: Serve, open_session: Open) -> None:
     """A request that may take longer than its session's default is retried accordingly."""
     server = await serve(reply(503), reply())
-    time = FakeTime()
-    retry = retrying(time, backoff_base=30, backoff_cap=30)
+    clock = Clock()
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=10))
     for timeout in (aiohttp.ClientTimeout(total=1000), aiohttp.ClientTimeout(total=None)):
         server.script[server.hits :] = [reply(503), reply()]
         async with session.get(server.url, timeout=timeout) as answer:
             assert answer.status == 200
-    assert time.waits == [15.0, 15.0]
+    assert clock.waits == [15.0, 15.0]
     books(retry, 4, retry_success=2)
 
 
 async def test_the_deadline_counts_what_the_call_has_used(serve: Serve, open_session: Open) -> None:
     """Two waits of 15 s fit into 40 s; the third one does not, and is not begun."""
     server = await serve(reply(503))
-    time = FakeTime()
-    retry = retrying(time, backoff_base=30, backoff_cap=30)
+    clock = Clock()
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=40))
     async with session.get(server.url) as answer:
         assert answer.status == 503
-    assert (server.hits, time.waits) == (3, [15.0, 15.0])
+    assert (server.hits, clock.waits) == (3, [15.0, 15.0])
     assert retry.snapshot().suppressed == {"deadline": 1}
     books(retry, 3, failed_after_retry=1)
 
@@ -473,24 +470,24 @@ async def test_the_deadline_counts_what_the_call_has_used(serve: Serve, open_ses
 async def test_the_deadline_spans_redirects(serve: Serve, open_session: Open) -> None:
     """A second hop has what the first has left of the total, and not a total of its own."""
     server = await serve(reply(503), redirect("/there"), reply(503, b"at the second hop"), reply())
-    time = FakeTime()
-    retry = retrying(time, backoff_base=30, backoff_cap=30)
+    clock = Clock()
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=20))
     async with session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (503, b"at the second hop")
-    assert (server.hits, time.waits) == (3, [15.0])
+    assert (server.hits, clock.waits) == (3, [15.0])
     assert retry.snapshot().suppressed == {"deadline": 1}
 
 
 async def test_an_exception_at_the_deadline_is_handed_on(serve: Serve, open_session: Open) -> None:
     """The same for a failure that is an exception."""
     server = await serve(reset(), reset())
-    time = FakeTime()
-    retry = retrying(time, backoff_base=30, backoff_cap=30)
+    clock = Clock()
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=10))
     with pytest.raises(aiohttp.ClientOSError):
         await session.get(server.url)
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"deadline": 1}
     books(retry, 1, failed_without_retry=1)
 

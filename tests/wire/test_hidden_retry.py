@@ -12,8 +12,11 @@ import aiohttp
 import pytest
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
-from .faults import Action, FaultServer, close, redirect, reply, reset
-from .support import EverywhereHere, FakeTime, Open, Serve, books, is_idle, lavish, retrying
+from ..kit.calls import books, is_idle, lavish, retrying
+from ..kit.clock import Clock
+from ..kit.faults import Action, FaultServer, close, redirect, reply, reset
+from ..kit.fixtures import Open, Serve
+from ..kit.resolvers import EverywhereHere
 
 FAULTS = {"FIN": close(), "RST": reset(), "RST at accept": reset(at_accept=True)}
 LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -351,8 +354,8 @@ async def test_nothing_is_left_after_many_failed_calls(
 ) -> None:
     """A failure that aiohttp never asks for again is forgotten with the traffic that follows."""
     server: FaultServer = await serve(status_or_error())
-    time = FakeTime()
-    retry = lavish(time, max_attempts=1)
+    clock = Clock()
+    retry = lavish(clock, max_attempts=1)
     session = open_session(retry)
     for _ in range(20):
         try:

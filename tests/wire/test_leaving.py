@@ -12,22 +12,25 @@ import aiohttp
 import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-from .faults import Action, close, endless, hang, reply, reset
-from .support import FakeTime, Open, Serve, books, is_idle, retrying, tokens, until
+from ..kit.calls import books, is_idle, retrying, tokens
+from ..kit.clock import Clock
+from ..kit.faults import Action, close, endless, hang, reply, reset
+from ..kit.fixtures import Open, Serve
+from ..kit.waiting import until
 
 
 async def test_a_call_cancelled_during_its_wait(serve: Serve, open_session: Open) -> None:
     """It is ignored, its token comes back, and it holds nothing."""
     server = await serve(reply(503))
-    time = FakeTime()
+    clock = Clock()
     waiting = asyncio.Event()
 
     async def wait() -> None:
         waiting.set()
         await asyncio.Event().wait()
 
-    time.meanwhile = wait
-    session = open_session(retry := retrying(time), limit=1)
+    clock.meanwhile = wait
+    session = open_session(retry := retrying(clock), limit=1)
     call = asyncio.create_task(_get(session, server.url))
     await waiting.wait()
     assert tokens(retry) == pytest.approx(3.0, abs=0.1)
@@ -66,14 +69,14 @@ async def test_a_call_cancelled_while_it_lets_go_of_an_answer(
 ) -> None:
     """In the moment that a body is given to come to its end, a cancellation is one too."""
     server = await serve(endless(503))
-    time = FakeTime()
-    session = open_session(retry := retrying(time), limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), limit=1)
     call = asyncio.create_task(_get(session, server.url))
     await until(lambda: bool(retry.snapshot().failures))
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert tokens(retry) == pytest.approx(4.0, abs=0.1)
     books(retry, 1, ignored=1)
     await is_idle(session)
@@ -108,12 +111,12 @@ async def test_a_call_cancelled_while_an_answer_arrives(serve: Serve, open_sessi
 async def test_a_hundred_calls_cancelled_at_once(serve: Serve, open_session: Open) -> None:
     """Half of them waiting for an answer, half for a retry: all ignored, the pool whole."""
     server, other = await serve(hang()), await serve(reply(503))
-    time = FakeTime()
-    time.meanwhile = asyncio.Event().wait
-    retry = retrying(time, budget_initial=100, budget_capacity=100)
+    clock = Clock()
+    clock.meanwhile = asyncio.Event().wait
+    retry = retrying(clock, budget_initial=100, budget_capacity=100)
     session = open_session(retry, limit=100)
     calls = [asyncio.create_task(_get(session, url)) for url in (server.url, other.url) * 50]
-    await until(lambda: server.hits == 50 and len(time.waits) == 50)
+    await until(lambda: server.hits == 50 and len(clock.waits) == 50)
     for call in calls:
         call.cancel()
     ended = await asyncio.gather(*calls, return_exceptions=True)
@@ -126,12 +129,12 @@ async def test_a_hundred_calls_cancelled_at_once(serve: Serve, open_session: Ope
 async def test_a_session_closed_during_a_wait(serve: Serve, open_session: Open) -> None:
     """The call ends with an error that says so; nothing is sent, and nothing is held against it."""
     server = await serve(reply(503), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
-    time.meanwhile = session.close
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
+    clock.meanwhile = session.close
     with pytest.raises((aiohttp.ClientConnectionError, RuntimeError), match="closed"):
         await session.get(server.url)
-    assert (server.hits, len(time.waits)) == (1, 1)
+    assert (server.hits, len(clock.waits)) == (1, 1)
     assert retry.snapshot().failures == {"503": 1}
     books(retry, 1, ignored=1)
 
@@ -266,7 +269,7 @@ async def test_a_wait_holds_neither_exception_nor_connection(
     """During it the last exception can be collected, and the last response has let go."""
     server = await serve(reply(503, bytes(300_000)), close(), reset(), reply())
     witness = Witness()
-    time = FakeTime()
+    clock = Clock()
     left: list[str] = []
 
     async def look() -> None:
@@ -279,10 +282,10 @@ async def test_a_wait_holds_neither_exception_nor_connection(
                 assert thing.connection is None
             left.append(type(thing).__name__)
 
-    time.meanwhile = look
-    session = open_session(retry := retrying(time), witness)
+    clock.meanwhile = look
+    session = open_session(retry := retrying(clock), witness)
     async with session.get(server.url) as answer:
         assert answer.status == 200
-    assert len(time.waits) == 3
+    assert len(clock.waits) == 3
     assert "ClientRequest" in left
     books(retry, 4, retry_success=1)

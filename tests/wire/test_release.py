@@ -8,8 +8,11 @@ import socket
 import aiohttp
 import pytest
 
-from .faults import Action, close, endless, raw, reply
-from .support import EverywhereHere, FakeTime, Open, Serve, books, is_idle, lavish, retrying
+from ..kit.calls import books, is_idle, lavish, retrying
+from ..kit.clock import Clock
+from ..kit.faults import Action, close, endless, raw, reply
+from ..kit.fixtures import Open, Serve
+from ..kit.resolvers import EverywhereHere
 
 HUGE = b"x" * 5_000_000
 
@@ -40,18 +43,18 @@ async def test_no_connection_is_held_while_a_call_waits(
     """A connector with one connection serves another request during the wait, and the retry."""
     server = await serve(failing, failing, reply(200, b"mended"))
     other = await serve(reply())
-    time = FakeTime()
-    retry = retrying(time)
+    clock = Clock()
+    retry = retrying(clock)
     session = open_session(retry, limit=1)
 
     async def another_request() -> None:
         async with asyncio.timeout(5), session.get(other.url, middlewares=()) as answer:
             assert await answer.read() == b"ok"
 
-    time.meanwhile = another_request
+    clock.meanwhile = another_request
     async with asyncio.timeout(10), session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (200, b"mended")
-    assert (server.hits, other.hits, len(time.waits)) == (3, 2, 2)
+    assert (server.hits, other.hits, len(clock.waits)) == (3, 2, 2)
     books(retry, server.hits, retry_success=1)
     await is_idle(session)
 
@@ -138,11 +141,11 @@ async def test_an_answer_that_is_not_retried_is_handed_back_unread(
 ) -> None:
     """A refusal to retry hands back what the server said, at once and whole."""
     server = await serve(reply(503, body))
-    time = FakeTime()
-    session = open_session(retry := retrying(time), limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), limit=1)
     async with session.post(server.url, data=b"x") as answer:
         assert (answer.status, await answer.read()) == (503, body)
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     books(retry, server.hits, failed_without_retry=1)
     await is_idle(session)
 
@@ -152,11 +155,11 @@ async def test_the_answer_of_an_empty_budget_is_handed_back_unread(
 ) -> None:
     """Without a token for a retry nothing is waited for, and the answer is whole."""
     server = await serve(reply(503, HUGE))
-    time = FakeTime()
-    session = open_session(retry := retrying(time, budget_initial=0.5), limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock, budget_initial=0.5), limit=1)
     async with session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (503, HUGE)
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"budget_exhausted": 1}
     books(retry, server.hits, failed_without_retry=1)
 

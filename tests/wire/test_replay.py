@@ -19,8 +19,10 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
-from .faults import Action, Body, FaultServer, body_of, close, early, redirect, reply, reset
-from .support import FakeTime, Open, Serve, books, is_idle, retrying
+from ..kit.calls import books, is_idle, retrying
+from ..kit.clock import Clock
+from ..kit.faults import Action, Body, FaultServer, body_of, close, early, redirect, reply, reset
+from ..kit.fixtures import Open, Serve
 
 # Not a multiple of any chunk's or buffer's size.
 CONTENT = bytes(range(256)) * 1100 + b"the end"
@@ -176,11 +178,11 @@ async def test_a_consumed_body_is_never_sent_again(
 ) -> None:
     """A 503 after the upload is handed back at once: a replay would be empty, and be accepted."""
     server = await serve(reply(503, b"sorry"), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
     async with session.put(server.url, data=one_shot) as answer:
         assert (answer.status, await answer.read()) == (503, b"sorry")
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     (body,) = server.bodies
     assert body.complete
     assert body.size >= len(CONTENT)
@@ -210,14 +212,14 @@ async def test_an_upload_that_never_began_is_sent_whole_by_a_retry(
         # Bound and not listening: refused, and nobody else can have the port meanwhile.
         sock.bind(("127.0.0.1", 0))
         server = FaultServer(reply())
-        time = FakeTime()
+        clock = Clock()
 
         async def come_up() -> None:
-            if len(time.waits) == 2:
+            if len(clock.waits) == 2:
                 await server.listen(sock.dup())
 
-        time.meanwhile = come_up
-        session = open_session(retry := retrying(time))
+        clock.meanwhile = come_up
+        session = open_session(retry := retrying(clock))
         port = sock.getsockname()[1]
         async with session.put(f"http://127.0.0.1:{port}/", data=one_shot) as answer:
             assert answer.status == 200
@@ -240,9 +242,9 @@ async def test_a_refused_upload_that_is_consumed_later_is_not_sent_a_third_time(
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         server = FaultServer(reply(503), reply())
-        time = FakeTime()
-        time.meanwhile = lambda: server.listen(sock.dup())
-        session = open_session(retry := retrying(time))
+        clock = Clock()
+        clock.meanwhile = lambda: server.listen(sock.dup())
+        session = open_session(retry := retrying(clock))
         port = sock.getsockname()[1]
         async with session.put(f"http://127.0.0.1:{port}/", data=_chunks()) as answer:
             assert answer.status == 503
@@ -264,12 +266,12 @@ async def test_an_early_answer_to_a_generator_is_handed_back(
 ) -> None:
     """A 503 in the middle of a 20 MB upload ends the call: what is left of it is no request."""
     server = await serve(early(503, then=then), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time), limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), limit=1)
     sent: list[int] = []
     async with session.put(server.url, data=_twenty_megabytes(sent)) as answer:
         assert (answer.status, await answer.read()) == (503, b"no!\n")
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert server.bodies == []
     assert retry.snapshot().suppressed == {"body_not_replayable": 1}
     books(retry, server.hits, failed_without_retry=1)
@@ -309,13 +311,13 @@ async def test_an_unfinished_file_upload_is_not_sent_again(
 ) -> None:
     """The cancelled upload still reads the file; a replay would race it and send a corrupt body."""
     server = await serve(early(503, after=30_000, then=then), reply())
-    time = FakeTime()
-    session = open_session(retry := retrying(time), limit=1)
+    clock = Clock()
+    session = open_session(retry := retrying(clock), limit=1)
     data = _form(a=slow_file) if in_form else slow_file
     async with session.put(server.url, data=data) as answer:
         assert answer.status == 503
     assert server.bodies == []
-    assert (server.hits, time.waits) == (1, [])
+    assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"body_not_replayable": 1}
     books(retry, server.hits, failed_without_retry=1)
 
@@ -370,18 +372,18 @@ async def test_an_upload_has_ended_before_the_next_one_begins(
 ) -> None:
     """One that an early answer has cut short is out of the body first, however short the wait."""
     server = await serve(early(503, then="stall"), reply())
-    time = FakeTime()
+    clock = Clock()
     body = _Tracked(io.BytesIO(CONTENT * 18))
     running: list[int] = []
 
     async def at_once(seconds: float) -> None:
-        time.now += seconds
+        clock.now += seconds
 
     async def look(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         running.append(body.running)
         return await handler(request)
 
-    retry = AdaptiveRetryMiddleware(clock=time.clock, sleep=at_once, random=lambda: 0.5)
+    retry = AdaptiveRetryMiddleware(clock=clock, sleep=at_once, random=lambda: 0.5)
     session = open_session(retry, look)
     async with session.put(server.url, data=body) as answer:
         assert answer.status == 200

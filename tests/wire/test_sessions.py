@@ -27,8 +27,10 @@ from opentelemetry.trace import SpanKind
 
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 
-from .faults import Action, Exchange, body_of, close, hundred, redirect, reply, reset
-from .support import FakeTime, Open, Serve, books, is_idle, lavish, retrying
+from ..kit.calls import books, is_idle, lavish, retrying
+from ..kit.clock import Clock
+from ..kit.faults import Action, Exchange, body_of, close, hundred, redirect, reply, reset
+from ..kit.fixtures import Open, Serve
 
 # Redirects.
 
@@ -448,8 +450,8 @@ async def test_thousands_of_requests_at_once(serve: Serve, open_session: Open) -
 async def test_many_origins_at_once(serve: Serve, open_session: Open) -> None:
     """Calls to twenty origins at the same time keep twenty budgets and windows."""
     servers = [await serve(*[reply(503)] * number, reply()) for number in range(5) for _ in "1234"]
-    time = FakeTime()
-    session = open_session(retry := retrying(time))
+    clock = Clock()
+    session = open_session(retry := retrying(clock))
 
     async def call(url: Any) -> int:
         async with session.get(url) as answer:

@@ -1,12 +1,8 @@
-"""A collector's door on loopback: takes OTLP over HTTP, and keeps what it could decode."""
+"""A receiver of OTLP over HTTP on loopback: keeps the exports that it could decode."""
 
 from __future__ import annotations
 
 import gzip
-import http.server
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -14,14 +10,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from .http_server import LoopbackServer, Request
 
-class Receiver(http.server.ThreadingHTTPServer):
-    """Keeps connections alive, as real ones do."""
 
-    daemon_threads = True
+class Receiver(LoopbackServer):
+    """Keeps all metrics and spans that arrive."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.metrics: list[tuple[int, ExportMetricsServiceRequest]] = []
         self.traces: list[ExportTraceServiceRequest] = []
         #: Requests that were no OTLP.
@@ -29,7 +25,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     def variables(self) -> dict[str, str]:
         """The environment that sends everything here."""
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.server_port}"}
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url}
 
     def resources(self) -> list[dict[str, Any]]:
         """The attributes of each resource of the metrics, in the order of arrival."""
@@ -67,45 +63,18 @@ class Receiver(http.server.ThreadingHTTPServer):
             for span in scope.spans
         ]
 
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def answer(self, request: Request, body: bytes) -> tuple[int, bytes]:
         try:
-            if self.headers.get("Content-Encoding") == "gzip":
+            if request.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/metrics":
-                port = self.client_address[1]
-                self.server.metrics.append((port, ExportMetricsServiceRequest.FromString(body)))
+            if request.path == "/v1/metrics":
+                port = request.client_address[1]
+                self.metrics.append((port, ExportMetricsServiceRequest.FromString(body)))
             else:
-                self.server.traces.append(ExportTraceServiceRequest.FromString(body))
+                self.traces.append(ExportTraceServiceRequest.FromString(body))
         except Exception:
-            self.server.damaged += 1
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+            self.damaged += 1
+        return 200, b""
 
-    def send_error(self, *args: Any, **kwargs: Any) -> None:
-        # What is no HTTP comes here.
-        self.server.damaged += 1
-        super().send_error(*args, **kwargs)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name there)
-        """Nothing."""
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A receiver that listens; it is gone afterwards."""
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    def not_understood(self) -> None:
+        self.damaged += 1

@@ -1,73 +1,33 @@
-"""What the tests of this folder share: a clock that nobody waits for, and books that must agree."""
+"""Middlewares on a fake clock, and what must hold after calls through them."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 
+from .clock import Clock
 from .faults import Action, Exchange, FaultServer
-
-Serve = Callable[..., Awaitable[FaultServer]]
-Open = Callable[..., aiohttp.ClientSession]
-
-
-class FakeTime:
-    """A clock that only a wait moves on; waits are recorded and over at once."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.waits: list[float] = []
-        #: What happens during a wait, if anything does.
-        self.meanwhile: Callable[[], Awaitable[object]] | None = None
-
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
-        if self.meanwhile is not None:
-            await self.meanwhile()
-
-
-class EverywhereHere(AbstractResolver):
-    """All names are this machine's: one server, as many origins as wanted."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
 
 
 def retrying(
-    time: FakeTime | None = None, *, random: Callable[[], float] = lambda: 0.5, **config: Any
+    clock: Clock | None = None, *, random: Callable[[], float] = lambda: 0.5, **config: Any
 ) -> AdaptiveRetryMiddleware:
     """A middleware on a fake clock."""
-    time = FakeTime() if time is None else time
+    clock = Clock() if clock is None else clock
     return AdaptiveRetryMiddleware(
-        AdaptiveConfig(**config), clock=time.clock, sleep=time.sleep, random=random
+        AdaptiveConfig(**config), clock=clock, sleep=clock.sleep, random=random
     )
 
 
-def lavish(time: FakeTime | None = None, **config: Any) -> AdaptiveRetryMiddleware:
+def lavish(clock: Clock | None = None, **config: Any) -> AdaptiveRetryMiddleware:
     """A middleware whose budget never is what ends a call."""
-    return retrying(time, budget_capacity=1e6, budget_initial=1e6, **config)
+    return retrying(clock, budget_capacity=1e6, budget_initial=1e6, **config)
 
 
 def books(retry: AdaptiveRetryMiddleware, sent: int, **outcomes: int) -> None:
@@ -107,15 +67,6 @@ def tokens(retry: AdaptiveRetryMiddleware) -> float:
     """What is left in the budget of the one origin."""
     (origin,) = retry.snapshot().origins
     return origin.budget_available
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let others run until it holds; it must within five seconds."""
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never came true")
 
 
 async def is_idle(session: aiohttp.ClientSession) -> None:

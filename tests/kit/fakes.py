@@ -1,8 +1,7 @@
-"""Stand-ins without a network, for what needs a hundred thousand calls or a certain moment."""
+"""Requests, responses and a server without a network, for thousands of calls or exact moments."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -15,23 +14,10 @@ from yarl import URL
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
 
+from .clock import Clock
+from .metrics import metrics_in
+
 ORIGIN = URL("http://upstream.example:8080/")
-
-
-class Clock:
-    """Seconds that only pass when they are told to, or when somebody sleeps."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class _Session:
@@ -120,27 +106,3 @@ class Rig:
 
     def metrics(self) -> dict[str, dict[frozenset[tuple[str, Any]], Any]]:
         return metrics_in(self.reader)
-
-
-def metrics_in(reader: InMemoryMetricReader) -> dict[str, dict[frozenset[tuple[str, Any]], Any]]:
-    """What a reader collects now: name -> attributes -> value (histograms: their sum)."""
-    found: dict[str, dict[frozenset[tuple[str, Any]], Any]] = {}
-    data = reader.get_metrics_data()
-    for resource in data.resource_metrics if data is not None else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                points = found.setdefault(metric.name, {})
-                for point in metric.data.data_points:
-                    value = getattr(point, "value", None)
-                    key = frozenset((point.attributes or {}).items())
-                    points[key] = getattr(point, "sum", None) if value is None else value
-    return found
-
-
-def by(points: dict[frozenset[tuple[str, Any]], Any], attribute: str) -> dict[Any, Any]:
-    """Values summed by one attribute."""
-    sums: dict[Any, Any] = {}
-    for attributes, value in points.items():
-        key = dict(attributes).get(attribute)
-        sums[key] = sums.get(key, 0) + value
-    return sums

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .runs import accepts, environment, eventually, free_port
+from .processes import accepts, environment, free_port
+from .waiting import eventually
 
 
 class Agent:
