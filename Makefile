@@ -49,7 +49,7 @@ $(VENV)/.bench: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 demo: $(VENV)/.demo
-	$(BIN)/python examples/demo.py --seconds $(SECONDS) $(if $(URL),--url "$(URL)")
+	$(BIN)/python examples/demo --seconds $(SECONDS) $(if $(URL),--url "$(URL)")
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(XDIST) $(PYTEST_ARGS)

@@ -151,11 +151,11 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_example_is_named() -> None:
-    """The files that one can start from; what the demo is made of need not be."""
+    """README names each file that one can start from."""
     examples = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert examples
     for name in examples:
-        assert name in README or name.startswith("demo"), name
+        assert name in README, name
 
 
 def test_every_exported_name_is_explained() -> None:

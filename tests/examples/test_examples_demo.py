@@ -1,4 +1,4 @@
-"""examples/demo.py, as a process: in a pipe, in a terminal, against an address, interrupted."""
+"""examples/demo, as a process: in a pipe, in a terminal, against an address, interrupted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def rows(output: str) -> dict[tuple[str, str], Row]:
 def piped() -> subprocess.CompletedProcess[str]:
     """The shortest demo, run once for all tests that look at it."""
     # Even where colours are forced: a pipe gets none.
-    return run("demo.py", "--seconds", "5", FORCE_COLOR="1")
+    return run("demo", "--seconds", "5", FORCE_COLOR="1")
 
 
 def test_it_ends_well_and_quietly() -> None:
@@ -146,7 +146,7 @@ def test_a_terminal_gets_a_live_view() -> None:
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(
-        command("demo.py", "--seconds", "5"),
+        command("demo", "--seconds", "5"),
         env=environment(TERM="xterm-256color"),
         stdin=subprocess.DEVNULL,
         stdout=terminal,
@@ -179,7 +179,7 @@ def test_a_real_address_is_asked_gently_and_metrics_are_shipped(tmp_path: Path) 
     """With --url a few unmarked requests a second go there; what was sent is what is exported."""
     with running_agent(tmp_path) as agent, ScriptedServer(200, 503) as server:
         done = run(
-            "demo.py",
+            "demo",
             "--seconds",
             "5",
             "--url",
@@ -203,7 +203,7 @@ def test_a_real_address_is_asked_gently_and_metrics_are_shipped(tmp_path: Path) 
 def test_an_address_that_is_dead_fails_the_demo() -> None:
     """Nothing got through: exit code 1, and why, without what stands in the URL's path."""
     port = free_port()
-    done = run("demo.py", "--seconds", "5", "--url", f"http://127.0.0.1:{port}/secret")
+    done = run("demo", "--seconds", "5", "--url", f"http://127.0.0.1:{port}/secret")
     assert done.returncode == 1
     assert f"The demo failed: no request to http://127.0.0.1:{port} got through" in done.stderr
     assert "ClientConnectorError" in done.stderr
@@ -214,7 +214,7 @@ def test_an_address_that_is_dead_fails_the_demo() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_shows_the_table_and_leaves_nobody_behind(number: signal.Signals) -> None:
     """Ctrl-C after a second: the table so far, exit code 0, and the server's process is gone."""
-    with started("demo.py", "--seconds", "60") as process:
+    with started("demo", "--seconds", "60") as process:
         assert process.stdout is not None
         while " req/s" not in process.stdout.readline():
             assert process.poll() is None
@@ -230,7 +230,7 @@ def test_interrupted_it_shows_the_table_and_leaves_nobody_behind(number: signal.
 
 def test_a_killed_demo_takes_its_server_along() -> None:
     """Even when nothing can be cleaned up, the server's process ends by itself."""
-    with started("demo.py", "--seconds", "60") as process:
+    with started("demo", "--seconds", "60") as process:
         assert process.stdout is not None
         while " req/s" not in process.stdout.readline():
             assert process.poll() is None
@@ -258,7 +258,7 @@ def test_a_killed_demo_takes_its_server_along() -> None:
 )
 def test_wrong_arguments_are_named(arguments: tuple[str, ...], complaint: str) -> None:
     """Exit code 2, with the argument and its value, before anything is started."""
-    done = run("demo.py", *arguments)
+    done = run("demo", *arguments)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
     assert complaint in done.stderr
@@ -268,7 +268,7 @@ def test_wrong_arguments_are_named(arguments: tuple[str, ...], complaint: str) -
 def test_a_wrong_protocol_fails_before_the_demo() -> None:
     """A collector that can't be spoken to is a mistake in the set-up, told at once."""
     done = run(
-        "demo.py",
+        "demo",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318",
         OTEL_EXPORTER_OTLP_PROTOCOL="udp",
     )

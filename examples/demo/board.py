@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
-from demo_load import Calls, Load
-from demo_phases import ADAPTIVE, LIVE
 
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware, Snapshot
+from load import Calls, Load
+from phases import ADAPTIVE, LIVE
 
 #: Attempts by (client, phase in which its call began, phase in which it arrived).
 Received = Counter[tuple[str, str, str]]

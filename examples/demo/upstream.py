@@ -17,7 +17,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from demo_phases import CLIENT_HEADER, PHASE_HEADER, PHASES, Schedule
+
+from phases import CLIENT_HEADER, PHASE_HEADER, PHASES, Schedule
 
 #: Seconds to start in; a cold, busy machine takes a few.
 START_TIMEOUT = 30.0

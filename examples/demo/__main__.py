@@ -1,13 +1,14 @@
 """A minute with the middleware: faults, an outage, recovery, live in the terminal.
 
-    python examples/demo.py [--seconds 60] [--url URL]
+    python examples/demo [--seconds 60] [--url URL]
 
 A fault-prone server runs in a process of its own; clients with the middleware and clients with the
 plain three-attempt loop send it the same traffic, and the server counts what it receives. With
 `--url` the clients with the middleware ask a real address instead, a few times a second.
 
-With OTEL_EXPORTER_OTLP_ENDPOINT set the metrics go there too (see otlp.py). The exit code is 1 if
-the demo itself failed: the server did not start, or nothing got through while all was healthy.
+With OTEL_EXPORTER_OTLP_ENDPOINT set the metrics go there too (see examples/otlp.py). The exit
+code is 1 if the demo itself failed: the server did not start, or nothing got through while all was
+healthy.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import aiohttp
-import demo_view as view
-from demo_board import Board, Receiver, at_client, at_server
-from demo_load import CALL_TIMEOUT, Load, Send, adaptive_client, plain_client
-from demo_phases import ADAPTIVE, LIVE, PHASES, PLAIN, Schedule
-from demo_upstream import running
 from opentelemetry.sdk.metrics import MeterProvider
 from rich.console import Console
 from rich.live import Live
 from yarl import URL
 
+import view
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
+from board import Board, Receiver, at_client, at_server
+from load import CALL_TIMEOUT, Load, Send, adaptive_client, plain_client
+from phases import ADAPTIVE, LIVE, PHASES, PLAIN, Schedule
+from upstream import running
 
 #: Calls a second for each kind of client.
 RATE = 40.0
@@ -221,7 +222,8 @@ def _url(text: str) -> str:
 def parse(arguments: list[str] | None = None) -> Options:
     """The command line, checked."""
     parser = argparse.ArgumentParser(
-        description="Adaptive retries, live: faults, outage, recovery."
+        prog="examples/demo",
+        description="Adaptive retries, live: faults, outage, recovery.",
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=60.0, help="how long, 5 or more (default: 60)"
@@ -259,7 +261,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read along has left (`demo.py | head`); the interpreter's last flush must not
-        # stumble over it.
+        # The reader of the output has left, as `| head` does. The interpreter's last flush must not
+        # fail for that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

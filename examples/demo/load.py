@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
-from demo_phases import ADAPTIVE, CLIENT_HEADER, PHASE_HEADER, PLAIN, Schedule
+
+from phases import ADAPTIVE, CLIENT_HEADER, PHASE_HEADER, PLAIN, Schedule
 
 #: The sessions' total timeout in seconds. For the middleware it bounds a call with its retries.
 CALL_TIMEOUT = 3.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from demo_board import Board
-from demo_phases import ADAPTIVE, PLAIN
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -11,6 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
+
+from board import Board
+from phases import ADAPTIVE, PLAIN
 
 WIDTH = 80
 _COLOURS = {
