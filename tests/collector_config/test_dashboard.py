@@ -144,8 +144,8 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     """A panel turns red where the alert begins."""
     alerts = script.thresholds()
     shown = 0
-    for row in script.ROWS:
-        for panel in row.panels:
+    for panels_of_row in script.ROWS.values():
+        for panel in panels_of_row:
             if panel.alert is None:
                 continue
             shown += 1
