@@ -22,15 +22,28 @@ PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pyth
 .PHONY: help demo test test-oldest test-pythons lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests
 
 help:
-	@echo "make demo   a minute of faults, outage and recovery, live (SECONDS=, URL=)"
-	@echo "make test   all tests; make test-oldest: with the oldest supported dependencies;"
-	@echo "            make test-pythons: most of them on every newer Python that is here"
-	@echo "make lint   ruff; make types: mypy --strict; make format: rewrite"
-	@echo "make bench  what it costs, beside the alternatives, and how it does on the wire"
-	@echo "make aiohttp-tests  aiohttp's own client tests, with us in every session"
-	@echo "make soak   minutes of mixed faults, and whether anything grows (MINUTES=)"
-	@echo "make fuzz   foreign input, found by a fuzzer (FUZZ_SECONDS=)"
-	@echo "make efficacy  how well it decides, beside the known policies, in simulation"
+	@echo "make demo              a minute of faults, outage and recovery, live (SECONDS=, URL=)"
+	@echo "make test              all tests (PYTEST_ARGS=, XDIST=)"
+	@echo "make test-oldest       tests with the oldest supported dependencies (TESTS=)"
+	@echo "make test-pythons      most tests, on every newer Python that is here (ACROSS=)"
+	@echo "make aiohttp-tests     aiohttp's own client tests, with our middleware in every session"
+	@echo "make lint              ruff"
+	@echo "make types             mypy --strict"
+	@echo "make fuzz              foreign input, found by a fuzzer (FUZZ_SECONDS=)"
+	@echo "make collector         build the collector of collector-config/ with Go, once"
+	@echo "make clean             remove virtual environments and caches"
+	@echo "make help              this list"
+	@echo
+	@echo "These targets rewrite tracked files:"
+	@echo "make format            ruff's fixes and layout; rewrites the sources"
+	@echo "make bench             what it costs, and how it does on the wire, beside the alternatives"
+	@echo "                       (BEFORE=); rewrites benchmarks/RESULTS.md, benchmarks/WIRE.md, README.md"
+	@echo "make efficacy          how well it decides, beside the known policies, in simulation"
+	@echo "                       (FIRST_SEED=, SEEDS=); rewrites docs/EFFICACY.md, two pictures, README.md"
+	@echo "make soak              minutes of mixed faults, and whether anything grows (MINUTES=);"
+	@echo "                       rewrites docs/soak.png"
+	@echo "make dashboard         the panels of tools/dashboard.py; rewrites collector-config/grafana/dashboard.json"
+	@echo "make dashboard-figure  the dashboard's panels, drawn; rewrites docs/dashboard.png"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -96,7 +109,7 @@ types: $(VENV)/.test
 # BEFORE= names revisions whose success path is measured beside the present one, in the same run.
 BEFORE ?=
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --out benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.wire --document benchmarks/WIRE.md
 	$(BIN)/python -m benchmarks.readme
 	$(if $(BEFORE),$(BIN)/python -m benchmarks.before $(BEFORE))
@@ -104,12 +117,11 @@ bench: $(VENV)/.bench
 # Seeds from 8000 on are for judging: nothing was tuned on them.
 efficacy: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.efficacy --first-seed $(FIRST_SEED) --seeds $(SEEDS) --jobs 2 \
-	  --document docs
+	  --document docs/
 	$(BIN)/python -m benchmarks.readme
 
-# collector-config/grafana/dashboard.json, from tools/dashboard.py.
 dashboard: $(VENV)/.test
-	$(BIN)/python -m tools.dashboard
+	$(BIN)/python -m tools.dashboard collector-config/grafana/dashboard.json
 
 # aiohttp's own client tests, with our middleware in every session.
 aiohttp-tests: $(VENV)/.test

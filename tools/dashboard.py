@@ -1,4 +1,4 @@
-"""Makes collector-config/grafana/dashboard.json: `make dashboard`.
+"""Writes the dashboard of Grafana: `python -m tools.dashboard PATH`.
 
 Top to bottom: the words of the queries, the kinds of panels, and the rows of the dashboard.
 Thresholds are read from the alerts, so that a panel turns red where its alert begins.
@@ -7,6 +7,7 @@ Thresholds are read from the alerts, so that a panel turns red where its alert b
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from .grafana import Panel, Query, encoded
 
 ROOT = Path(__file__).parents[1]
 ALERTS = ROOT / "collector-config" / "prometheus" / "alerts.yaml"
-OUTPUT = ROOT / "collector-config" / "grafana" / "dashboard.json"
 
 NAME = "aiohttp-adaptive-retry"
 
@@ -345,4 +345,4 @@ def made() -> str:
 
 
 if __name__ == "__main__":
-    OUTPUT.write_text(made(), encoding="utf-8")
+    Path(sys.argv[1]).write_text(made(), encoding="utf-8")
