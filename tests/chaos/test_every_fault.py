@@ -32,7 +32,8 @@ async def _ours(script: Script, call: Call, folder: Path, tls: bool) -> tuple[En
     """One call through the middleware; all laws are seen to."""
     config = dict(CONFIG)
     if ANSWERS[script[0]].silent:
-        config["attempt_timeout"] = SOON
+        # An attempt that is to succeed afterwards gets more time, for a busy machine.
+        config["attempt_timeout"] = 5 * SOON if OK in script else SOON
     async with World(script, folder, config=config, tls=tls) as world:
         ending = await world.call(call)
         obey(world, [call], [ending])
@@ -56,21 +57,23 @@ async def _each(calls: list[Call], check: Callable[[Call], Awaitable[None]]) -> 
 
 
 def _is_mended(fault: Fault, call: Call) -> bool | None:
-    """Whether a second attempt has to follow; None where that is the upload's luck."""
+    """Whether a second attempt has to follow. None: only if the body can be sent once more.
+
+    An attempt that is cut short at any moment of its upload may leave a fragile body spent. Where
+    an attempt has a limit on its time, a busy machine may cut the second attempt short too.
+    """
     body = BODIES[call.body]
     if call.method not in SENT_AGAIN or not fault.mendable:
         return False
     if not body.fragile:
         return True
     if call.method == "GET":
-        # Its body is not watched, and so is taken for spent.
+        # The middleware does not watch the body of a GET, and so takes the body for spent.
         return False
-    # A machine that is busy may time out what is not silent.
-    if fault.place in {"name", "handshake"} and not fault.silent:
-        # Nothing was asked of the body yet.
-        return True
-    spent = body.one_shot and fault.place == "request" and not fault.silent
-    return False if spent else None
+    if fault.silent or fault.place == "connection":
+        return None
+    # Before the request nobody has asked for the body. A file is rewound; a generator can't be.
+    return fault.place != "request" or not body.one_shot
 
 
 @pytest.mark.parametrize(("name", "tls"), MEETINGS, ids=IDS)
@@ -80,17 +83,23 @@ async def test_a_fault_that_happens_once(name: str, tls: bool, tmp_path: Path) -
 
     async def check(call: Call) -> None:
         ending, world = await _ours((name, OK), call, tmp_path, tls)
-        once, enough = len(world.attempts) == 1, len(world.attempts) == 2 or fault.silent
-        mended = ending.status == 200 and ending.body is not None and enough
+        attempts, given_up = len(world.attempts), world.retry.snapshot().suppressed
+        read = ending.status == 200 and ending.body is not None
+        mended = read and attempts > 1 and not given_up
         expected = _is_mended(fault, call)
         if expected is None:
-            assert mended or once or fault.silent, call
+            # The one reason for which such a call is not mended.
+            assert mended or given_up == {"body_not_replayable": 1}, (call, ending, given_up)
         else:
-            assert mended if expected else once, (call, ending)
-        if once and fault.raises:
-            assert isinstance(ending.error, fault.raises)
-        elif once:
-            assert ending.status == fault.status
+            assert mended is expected, (call, ending, given_up)
+        if mended:
+            # A limit on time may have cut further attempts short.
+            assert attempts == 2 or fault.silent, (call, attempts)
+        else:
+            # The caller gets what the fault gives, at once; or the timeout of a later attempt.
+            assert attempts == 1 or (fault.silent and expected is None), (call, attempts)
+            assert ending.status == fault.status, (call, ending)
+            assert isinstance(ending.error, fault.raises) if fault.raises else not ending.error
 
     await _each(TLS_CALLS if tls else CALLS, check)
 

@@ -421,3 +421,5 @@ async def test_a_body_that_breaks_by_itself_is_not_the_servers_fault(
     assert server.hits <= 1
     assert retry.snapshot().failures == {}
     books(retry, 1, ignored=1)
+    assert retry.snapshot().failures == {}
+    books(retry, 1, ignored=1)
