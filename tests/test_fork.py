@@ -6,13 +6,10 @@ The scripts run in processes of their own: forking one with pytest's threads pro
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from .kit.processes import printed_by
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
@@ -44,18 +41,8 @@ def requests(rig):
 
 
 def run(script: str) -> list[str]:
-    """Run it to its end; the lines that it printed."""
-    done = subprocess.run(
-        # Python 3.12 warns of forks beside threads, which is what these are about.
-        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", PRELUDE + script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """Run the script behind the prelude; the lines that it printed."""
+    return printed_by(PRELUDE + script)
 
 
 def test_parent_and_child_report_what_each_has_counted() -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,10 +16,9 @@ from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
 
 from .kit.fakes import Rig
 from .kit.otlp_receiver import Receiver
-from .kit.processes import environment
+from .kit.processes import environment, printed_by
 from .kit.waiting import eventually
 
-ROOT = Path(__file__).parents[1]
 CUMULATIVE = 2
 
 
@@ -48,21 +44,6 @@ def to_receiver(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Receiver
 
 def count(export: otlp.OtlpExport, number: int = 1) -> None:
     export.meter_provider.get_meter("test").create_counter("things").add(number)
-
-
-def run(script: str, **variables: str) -> list[str]:
-    """Run a script in a process of its own; the lines that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
-        cwd=ROOT,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 def test_exported_names() -> None:
@@ -284,7 +265,7 @@ for number, export in enumerate((closed, forgotten), 1):
     export.tracer_provider.get_tracer("test").start_span("one").end()
 closed.close()
 """
-    run(script, **receiver.variables())
+    printed_by(script, **receiver.variables())
     assert sorted(total for *_, total in receiver.series("things")) == [1, 2]
     assert len(receiver.spans()) == 2
 
@@ -303,7 +284,7 @@ def test_no_collector_delays_the_end(protocol: str, collector: str) -> None:
             server.listen()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         variables = {} if collector == "none" else {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-        lines = run(
+        lines = printed_by(
             """
 import asyncio, time
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, otlp
@@ -342,7 +323,7 @@ print(time.monotonic() - started)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_each_forked_worker_is_an_instance(when: str, receiver: Receiver) -> None:
     """Set up before the fork or after it: instances and connections apart, nothing damaged."""
-    run(
+    printed_by(
         f"""
 import asyncio, os, time
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware, otlp
@@ -401,7 +382,7 @@ export.close()
 
 def test_without_the_extra_the_rest_works_and_this_says_what_is_missing() -> None:
     """The package needs no SDK, and imports none."""
-    lines = run(
+    lines = printed_by(
         """
 import sys
 import aiohttp_adaptive_retry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from aiohttp_adaptive_retry import AdaptiveConfig
 from aiohttp_adaptive_retry.trial import REASONS
+from benchmarks import readme
 
 from .test_telemetry import TABLE
 
@@ -95,15 +95,10 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_figures_are_those_of_the_last_benchmark() -> None:
     """What README says of cost and of deciding is what the commands wrote; nothing is typed in."""
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    pages = [(ROOT / name).read_text(encoding="utf-8") for name in module.PAGES]
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in readme.PAGES]
     assert "| ours, metrics on |" in README
     assert "| outage_refused |" in README
-    assert module.updated(README, *pages) == README
+    assert readme.updated(README, *pages) == README
 
 
 def test_every_default_is_the_true_one() -> None:

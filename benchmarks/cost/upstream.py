@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from aiohttp import web
 
+from ..child import child, first_word
+
 __all__ = ("upstream",)
 
 _BODY = b'{"items": []}'
-_STARTS_WITHIN = 30.0
 
 
 async def _answer(request: web.BaseRequest) -> web.Response:
@@ -40,18 +40,5 @@ def _main(pipe: Connection) -> None:
 @contextmanager
 def upstream() -> Iterator[str]:
     """The URL of a server in a process of its own, as long as the body of the `with` runs."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_main, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(_STARTS_WITHIN):
-            raise RuntimeError("the server did not start")
-        yield f"http://127.0.0.1:{ours.recv()}/v1/items"
-    finally:
-        ours.close()
-        process.join(5.0)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+    with child(_main) as pipe:
+        yield f"http://127.0.0.1:{first_word(pipe)}/v1/items"

@@ -13,31 +13,10 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-__all__ = ("AnyName", "Receiver", "origins")
+from ..resolver import AnyName
 
-
-class AnyName(AbstractResolver):
-    """Every name is this host."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The one address that there is."""
-        return [
-            ResolveResult(
-                hostname=host,
-                host="127.0.0.1",
-                port=port,
-                family=socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+__all__ = ("Receiver", "origins")
 
 
 async def _answer(request: web.BaseRequest) -> web.StreamResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
+from ..resolver import AnyName
 from .policies import DEADLINE, POLICIES, TIMEOUT, Fetch
 from .scenarios import Scenario, arrivals
 from .upstream import upstreams
@@ -82,29 +81,15 @@ class Result:
         return max(ticks.values(), default=0)
 
 
-class _AnyServer(AbstractResolver):
+class _AnyServer(AnyName):
     """Resolves the one name to one of the servers, drawn anew for each connection."""
 
     def __init__(self, ports: Sequence[int], seed: str) -> None:
         self._ports = ports
         self._random = random.Random(seed)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host="127.0.0.1",
-                port=self._random.choice(self._ports),
-                family=socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+    def choose(self, port: int) -> int:
+        return self._random.choice(self._ports)
 
 
 def run(

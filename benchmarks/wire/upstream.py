@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import multiprocessing
 import random
 import socket
 import time
@@ -18,6 +17,7 @@ from multiprocessing.connection import Connection
 
 from aiohttp import web
 
+from ..child import child, first_word
 from .scenarios import Scenario
 
 __all__ = ("CLIENT", "Upstreams", "upstreams")
@@ -25,7 +25,6 @@ __all__ = ("CLIENT", "Upstreams", "upstreams")
 #: Names the client, for the limiter.
 CLIENT = "X-Client"
 
-_STARTS_WITHIN = 30.0
 # Places in a server's queue, in seconds of work: longer than an attempt waits for its answer.
 _QUEUE_SECONDS = 3.0
 
@@ -163,9 +162,7 @@ class Upstreams:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        if not pipe.poll(_STARTS_WITHIN):
-            raise RuntimeError("the servers did not start")
-        self.ports: dict[str, list[int]] = pipe.recv()
+        self.ports: dict[str, list[int]] = first_word(pipe)
 
     def begin(self, moment: float) -> None:
         """Let the scenario's time start at this moment of the monotonic clock."""
@@ -181,16 +178,5 @@ class Upstreams:
 @contextmanager
 def upstreams(scenario: Scenario, policies: Sequence[str]) -> Iterator[Upstreams]:
     """Servers for each policy, as long as the body of the `with` runs."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_main, args=(theirs, scenario, list(policies)), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield Upstreams(ours)
-    finally:
-        ours.close()
-        process.join(5.0)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+    with child(_main, scenario, list(policies)) as pipe:
+        yield Upstreams(pipe)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -30,3 +35,19 @@ def accepts(port: int) -> bool:
     """Whether somebody listens there by now."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def printed_by(script: str, **variables: str) -> list[str]:
+    """Run a script in a process of its own to its end; the lines that it printed."""
+    done = subprocess.run(
+        # Python 3.12 warns of forks beside threads, which some scripts are about.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
