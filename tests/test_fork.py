@@ -109,7 +109,16 @@ asyncio.run(main())
     assert lines == ["child 0", "parent [1]"]
 
 
-@pytest.mark.parametrize("lock", ["ledger._claims._lock", "telemetry._hubs_lock", "hub._lock"])
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "ledger._claims._lock",
+        "telemetry._hubs_lock",
+        "telemetry._unbound._lock",
+        "hub._lock",
+        "hub.group._lock",
+    ],
+)
 def test_a_lock_that_another_thread_held_does_not_stop_the_child(lock: str) -> None:
     """An exporter's thread may be at work at the moment of the fork, and is not in the child."""
     lines = run(f"""
@@ -134,20 +143,27 @@ assert child(forked) == 0
 
 
 def test_a_provider_set_after_the_fork_serves_a_middleware_made_before() -> None:
-    """gunicorn's `post_fork`: the application is loaded, then each worker sets up its telemetry."""
+    """gunicorn's `post_fork`: the application is loaded, then each worker sets up its telemetry.
+
+    What was counted before the fork stays the parent's.
+    """
     lines = run("""
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
-rig = Rig()
-rig.middleware = AdaptiveRetryMiddleware()
+rig = Rig([503, 200])
+rig.middleware = AdaptiveRetryMiddleware(sleep=rig.clock.sleep)
+asyncio.run(rig.call())
 def forked():
     rig.reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([rig.reader]))
     asyncio.run(rig.call())
-    print(requests(rig)["first_success"])
+    found = requests(rig)
+    print(found["first_success"], found["retry_success"], len(telemetry._early_delays))
+    print("adaptive_retry.retry.delay" in rig.metrics())
 assert child(forked) == 0
 assert child(forked) == 0
+print(len(telemetry._early_delays))
 """)
-    assert lines == ["1", "1"]
+    assert lines == ["1 0 0", "False", "1 0 0", "False", "1"]

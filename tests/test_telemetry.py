@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import sys
 import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp.client_middlewares import build_client_middlewares
 from opentelemetry import metrics as api
+from opentelemetry.metrics import _internal as internals
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.util._once import Once
 from yarl import URL
 
 from aiohttp_adaptive_retry import (
@@ -27,7 +34,7 @@ from aiohttp_adaptive_retry import (
 from aiohttp_adaptive_retry.origins import Origins
 
 from .kit.clock import Clock
-from .kit.fakes import ORIGIN, Rig
+from .kit.fakes import ORIGIN, Request, Rig, Upstream
 from .kit.metrics import by, metrics_in
 
 REFUSED = aiohttp.ClientOSError
@@ -301,17 +308,17 @@ async def test_the_rest_of_a_collection_that_was_cut_short_is_not_served_later(
     await rig.call()
     now = 1000.0
     monkeypatch.setattr(telemetry, "time", SimpleNamespace(monotonic=lambda: now))
-    hub = rig.middleware._telemetry._hub
+    group = telemetry._hubs[rig.provider].group
     last = "window.memory.usage"
-    hub._level(last, telemetry._LEVELS[last], api.CallbackOptions())
-    assert hub._passes
+    group.read(last, telemetry._LEVELS[last])
+    assert group._passes
     await rig.call()
     now += 1.1
     assert by(rig.metrics()["adaptive_retry.window.length"], "server.port") == {8080: 2}
     rig.middleware = None  # type: ignore[assignment]
     gc.collect()
     rig.metrics()
-    assert not hub._passes
+    assert not group._passes
 
 
 async def test_each_provider_sees_only_its_own() -> None:
@@ -344,29 +351,280 @@ def test_many_short_lived_middlewares_leave_nothing_behind() -> None:
         AdaptiveRetryMiddleware(meter_provider=provider)
     gc.collect()
     keep = AdaptiveRetryMiddleware(meter_provider=provider)
-    assert len(telemetry._hub_for(provider)._live) == 1
+    assert len(telemetry._hubs[provider].group._live) == 1
     assert keep.snapshot().requests.total == 0
 
 
-def test_a_provider_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made before the SDK is set up, a middleware reports as soon as it is."""
-    from opentelemetry.metrics import _internal as internals
-    from opentelemetry.util._once import Once
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Makes the process as it is before any provider is set, as often as it is called."""
 
-    monkeypatch.setattr(internals, "_METER_PROVIDER", None)
-    monkeypatch.setattr(internals, "_METER_PROVIDER_SET_ONCE", Once())
-    monkeypatch.setattr(internals, "_PROXY_METER_PROVIDER", internals._ProxyMeterProvider())
-    monkeypatch.setattr(telemetry, "_proxy_hub", None)
-    rig = Rig()
+    def unset_now() -> None:
+        monkeypatch.setattr(internals, "_METER_PROVIDER", None)
+        monkeypatch.setattr(internals, "_METER_PROVIDER_SET_ONCE", Once())
+        monkeypatch.setattr(internals, "_PROXY_METER_PROVIDER", internals._ProxyMeterProvider())
+        monkeypatch.setattr(telemetry, "_unbound", telemetry._Group())
+        monkeypatch.setattr(telemetry, "_early_delays", deque(maxlen=telemetry._MAX_EARLY_DELAYS))
+
+    unset_now()
+    # A garbage collection then visits the objects of this test only, and takes no time.
+    gc.freeze()
+    yield unset_now
+    gc.unfreeze()
+
+
+class Fleet:
+    """Middlewares, the calls made through them, and what the snapshots say of those calls."""
+
+    def __init__(self) -> None:
+        self.middlewares: list[AdaptiveRetryMiddleware] = []
+        self.windows_of_collected = 0
+        self._collected: Counter[tuple[str, str]] = Counter()
+
+    def add(self, provider: api.MeterProvider | None = None) -> None:
+        self.middlewares.append(AdaptiveRetryMiddleware(meter_provider=provider, sleep=no_sleep))
+        self.call()
+
+    def call(self) -> None:
+        """Two calls and a retry through each middleware that lives."""
+        asyncio.run(self._call())
+
+    async def _call(self) -> None:
+        for middleware in self.middlewares:
+            chain = build_client_middlewares(Upstream([200, 503, 200]), (middleware,))
+            for _ in range(2):
+                await chain(cast(aiohttp.ClientRequest, Request()))
+
+    def drop(self) -> None:
+        """Let the oldest middleware be garbage-collected."""
+        if self.middlewares:
+            self._collected += counts(self.middlewares[0])
+            self.windows_of_collected += window_length(self.middlewares[0])
+            del self.middlewares[0]
+            gc.collect()
+
+    def expected(self) -> dict[tuple[str, str], int]:
+        total = Counter(self._collected)
+        for middleware in self.middlewares:
+            total += counts(middleware)
+        return dict(total)
+
+
+async def no_sleep(_: float) -> None:
+    """A wait that takes no time."""
+
+
+def counts(middleware: AdaptiveRetryMiddleware) -> Counter[tuple[str, str]]:
+    """The non-zero counts of a snapshot."""
+    snapshot = middleware.snapshot()
+    found = Counter({("attempts", kind): count for kind, count in snapshot.attempts.items()})
+    found["requests", "first_success"] = snapshot.requests.first_success
+    found["requests", "retry_success"] = snapshot.requests.retry_success
+    found["failures", "503"] = snapshot.failures["503"]
+    return found
+
+
+def window_length(middleware: AdaptiveRetryMiddleware) -> int:
+    return sum(origin.window_length for origin in middleware.snapshot().origins)
+
+
+def assert_exported(reader: InMemoryMetricReader, fleet: Fleet) -> None:
+    """A reader is told exactly what the snapshots of a fleet say."""
+    found = metrics_in(reader)
+    delays = delay_count(reader)
+
+    def exported(name: str, attribute: str) -> dict[tuple[str, str], int]:
+        values = by(found.get(f"adaptive_retry.{name}", {}), attribute)
+        return {(name, value): count for value, count in values.items() if count}
+
+    expected = fleet.expected()
+    assert {
+        **exported("requests", "adaptive_retry.outcome"),
+        **exported("attempts", "adaptive_retry.attempt.type"),
+        **exported("failures", "error.type"),
+    } == expected
+    assert delays == expected.get(("attempts", "retry"), 0)
+    assert sum(found.get("adaptive_retry.window.length", {}).values()) == sum(
+        map(window_length, fleet.middlewares)
+    )
+    assert (
+        sum(found.get("adaptive_retry.window.evicted", {}).values()) == fleet.windows_of_collected
+    )
+    assert sum(found.get("adaptive_retry.origins.limit", {}).values()) == 1024 * len(
+        fleet.middlewares
+    )
+    for name in ("memory.usage", "memory.threshold"):
+        assert len(found.get(f"adaptive_retry.{name}", {})) == min(len(fleet.middlewares), 1)
+
+
+def delay_count(reader: InMemoryMetricReader) -> int:
+    data = reader.get_metrics_data()
+    return sum(
+        point.count
+        for resource in (data.resource_metrics if data is not None else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "adaptive_retry.retry.delay"
+        for point in metric.data.data_points
+        if isinstance(point, HistogramDataPoint)
+    )
+
+
+STEPS = ("without", "with p", "with the global", "set p", "collect", "drop")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(STEPS)), ids=", ".join)
+def test_no_order_of_setup_loses_or_doubles_counts(
+    order: tuple[str, ...],
+    unset: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However the provider is reached, and whenever it is set, it is told of each call once."""
+    fleet, reader = Fleet(), InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    last: dict[Any, Any] = {}
+
+    def collect() -> None:
+        for name, points in metrics_in(reader).items():
+            for attributes, value in points.items():
+                if name.removeprefix("adaptive_retry.") in telemetry._COUNTERS:
+                    assert value >= last.get((name, attributes), 0), name
+                    last[name, attributes] = value
+
+    steps: dict[str, Callable[[], None]] = {
+        "without": fleet.add,
+        "with p": lambda: fleet.add(provider),
+        "with the global": lambda: fleet.add(api.get_meter_provider()),
+        "set p": lambda: api.set_meter_provider(provider),
+        "collect": collect,
+        "drop": fleet.drop,
+    }
+    for step in order:
+        steps[step]()
+        fleet.call()
+    collect()
+    assert_exported(reader, fleet)
+    # The counts stay when all middlewares are gone.
+    while fleet.middlewares:
+        fleet.drop()
+    collect()
+    assert_exported(reader, fleet)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(("without", "with p", "with q", "set p"))), ids=", ".join
+)
+def test_of_two_providers_each_is_told_its_own(
+    order: tuple[str, ...], unset: Callable[[], None]
+) -> None:
+    """The global provider has the middlewares made without one, the other has only its own."""
+    readers = p_reader, q_reader = InMemoryMetricReader(), InMemoryMetricReader()
+    p, q = (MeterProvider([reader]) for reader in readers)
+    of_p, of_q = Fleet(), Fleet()
+    steps: dict[str, Callable[[], None]] = {
+        "without": of_p.add,
+        "with p": lambda: of_p.add(p),
+        "with q": lambda: of_q.add(q),
+        "set p": lambda: api.set_meter_provider(p),
+    }
+    for step in order:
+        steps[step]()
+        metrics_in(p_reader)
+        metrics_in(q_reader)
+        of_p.call()
+        of_q.call()
+    assert_exported(p_reader, of_p)
+    assert_exported(q_reader, of_q)
+
+
+@pytest.mark.parametrize("passed", ["kept from before", "made by hand"])
+def test_a_proxy_stands_for_the_global_provider(passed: str, unset: Callable[[], None]) -> None:
+    """Whichever proxy is passed, and whenever, the global provider is told."""
+    kept = api.get_meter_provider()
+    proxy = kept if passed == "kept from before" else internals._ProxyMeterProvider()
+    fleet, reader = Fleet(), InMemoryMetricReader()
+    fleet.add(proxy)
+    api.set_meter_provider(MeterProvider([reader]))
+    fleet.add(proxy)
+    assert_exported(reader, fleet)
+
+
+class KeepsAll(MeterProvider):
+    """A provider that makes a new meter each time, and so keeps both callbacks of a metric.
+
+    OpenTelemetry leaves open whether meters of one name are the same object.
+    """
+
+    def get_meter(self, *args: Any, **kwargs: Any) -> api.Meter:
+        with self._meter_lock:
+            self._meters.clear()
+        return super().get_meter(*args, **kwargs)
+
+
+@pytest.mark.parametrize("explicit", ["before", "after"])
+def test_a_provider_that_keeps_both_callbacks_is_told_once(
+    explicit: str, unset: Callable[[], None]
+) -> None:
+    """Where no instrument is dropped as a duplicate, nothing is reported by two of them."""
+    fleet = Fleet()
+    provider = KeepsAll([InMemoryMetricReader()])
+    fleet.add()
+    if explicit == "before":
+        fleet.add(provider)
+    api.set_meter_provider(provider)
+    if explicit == "after":
+        fleet.add(provider)
+    instruments = provider._measurement_consumer._async_instruments
+    assert len(instruments) == 2 * len({**telemetry._COUNTERS, **telemetry._LEVELS})
+    observed: Counter[str] = Counter()
+    for instrument in instruments:
+        (callback,) = instrument._callbacks
+        assert callable(callback)
+        for observation in callback(api.CallbackOptions()):
+            observed[instrument.name] += int(observation.value)
+    assert observed["adaptive_retry.attempts"] == sum(
+        sum(middleware.snapshot().attempts.values()) for middleware in fleet.middlewares
+    )
+    assert observed["adaptive_retry.origins.limit"] == 1024 * len(fleet.middlewares)
+
+
+def test_early_delays_are_bounded(unset: Callable[[], None]) -> None:
+    """Where no provider is ever set, only the last delays are kept."""
     early = AdaptiveRetryMiddleware()
-    reader = InMemoryMetricReader()
-    api.set_meter_provider(provider := MeterProvider([reader]))
-    later = AdaptiveRetryMiddleware()
-    by_name = AdaptiveRetryMiddleware(meter_provider=provider)
-    for middleware in (early, later, by_name):
-        rig.middleware = middleware
-        asyncio.run(rig.call())
-    assert sum(metrics_in(reader)["adaptive_retry.attempts"].values()) == 3
+    for number in range(2 * telemetry._MAX_EARLY_DELAYS):
+        early._telemetry.retry_delay(("upstream.example", 80), number)
+    assert len(telemetry._early_delays) == telemetry._MAX_EARLY_DELAYS
+    api.set_meter_provider(MeterProvider([reader := InMemoryMetricReader()]))
+    early._telemetry.retry_delay(("upstream.example", 80), 1)
+    metrics_in(reader)
+    assert delay_count(reader) == telemetry._MAX_EARLY_DELAYS + 1
+    assert not telemetry._early_delays
+
+
+def test_a_provider_is_collectable(unset: Callable[[], None]) -> None:
+    """A provider goes when the program lets go of it, though other middlewares live."""
+    provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    fleet = Fleet()
+    fleet.add(provider)
+    fleet.add()
+    gone = weakref.ref(provider)
+    fleet.drop()
+    del provider
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_collection_does_not_wait_for_instruments_to_be_made(unset: Callable[[], None]) -> None:
+    """An SDK makes instruments and collects under one lock, so waiting would be a deadlock."""
+    fleet, reader = Fleet(), InMemoryMetricReader()
+    fleet.add()
+    api.set_meter_provider(MeterProvider([reader]))
+    thread = threading.Thread(target=metrics_in, args=[reader], daemon=True)
+    with telemetry._hubs_lock:
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_without_a_provider_nothing_fails() -> None:
@@ -430,13 +688,12 @@ async def test_an_instrument_is_touched_only_by_a_retry(monkeypatch: pytest.Monk
     """On the success path no call goes into OpenTelemetry."""
     rig = Rig([200] * 100 + [503, 200])
     calls: list[str] = []
-    hub = telemetry._hub_for(rig.provider)
 
     class Spy:
         def record(self, value: float, attributes: object) -> None:
             calls.append("record")
 
-    monkeypatch.setattr(hub, "delay", Spy())
+    monkeypatch.setattr(rig.middleware._telemetry, "_delay", Spy())
     for _ in range(100):
         await rig.call()
     assert calls == []
