@@ -19,7 +19,7 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest test-pythons lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests
+.PHONY: help demo test test-oldest test-pythons lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests walk architecture
 
 help:
 	@echo "make demo              a minute of faults, outage and recovery, live (SECONDS=, URL=)"
@@ -30,6 +30,7 @@ help:
 	@echo "make lint              ruff"
 	@echo "make types             mypy --strict"
 	@echo "make fuzz              foreign input, found by a fuzzer (FUZZ_SECONDS=)"
+	@echo "make walk              the way of one call through the package: files, calls, call tree"
 	@echo "make collector         build the collector of collector-config/ with Go, once"
 	@echo "make clean             remove virtual environments and caches"
 	@echo "make help              this list"
@@ -43,6 +44,7 @@ help:
 	@echo "make soak              minutes of mixed faults, and whether anything grows (MINUTES=);"
 	@echo "                       rewrites docs/soak.png"
 	@echo "make dashboard         the panels of tools/dashboard.py; rewrites collector-config/grafana/dashboard.json"
+	@echo "make architecture      the figure and the modules in docs/; rewrites docs/ARCHITECTURE.md"
 	@echo "make dashboard-figure  the dashboard's panels, drawn; rewrites docs/dashboard.png"
 
 $(BIN)/python:
@@ -76,7 +78,7 @@ test-oldest:
 
 # What does not need the collector or a whole minute, on every newer Python that is here. greenlet,
 # which only httpbin wants, is another one there.
-ACROSS ?= tests/test_*.py tests/wire tests/memory src
+ACROSS ?= tests/test_*.py tests/policy tests/origin tests/http tests/telemetry tests/wire tests/memory src
 test-pythons:
 	@set -e; for python in $$($(PYTHON) -m tools.pythons); do \
 	  venv=.venv-$$(basename "$$(dirname "$$(dirname "$$python")")"); \
@@ -122,6 +124,14 @@ efficacy: $(VENV)/.bench
 
 dashboard: $(VENV)/.test
 	$(BIN)/python -m tools.dashboard collector-config/grafana/dashboard.json
+
+# The way of one call through the package.
+walk: $(VENV)/.test
+	$(BIN)/python -m tools.walk
+
+# What docs/ARCHITECTURE.md shows of the code.
+architecture: $(VENV)/.test
+	$(BIN)/python -m tools.house docs/ARCHITECTURE.md
 
 # aiohttp's own client tests, with our middleware in every session.
 aiohttp-tests: $(VENV)/.test

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures: dict[str, list[float]] = {name: [] for name in sources}
         for number in range(options.rounds):
             names = list(sources)
-            # Whoever comes first meets other neighbours than who comes last.
+            # The order rotates, because the first one has other neighbours than the last one.
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 figures[name].append(_over_bare(sources[name]))
         counts = {

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from aiohttp_adaptive_retry import ledger
+from aiohttp_adaptive_retry._origin import counters
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def blockbuster() -> Iterator[BlockBuster]:
 @pytest.fixture(autouse=True)
 def fresh_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels are bounded over the process's lifetime; a test is a lifetime here."""
-    monkeypatch.setattr(ledger, "_claims", ledger._Claims())
+    monkeypatch.setattr(counters, "_registry", counters.LabelRegistry())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,9 +1,6 @@
-"""Names are bounded, texts carry nothing secret."""
+"""Errors have the names that OpenTelemetry gives them, and texts with nothing secret in them."""
 
 from __future__ import annotations
-
-import gc
-import tracemalloc
 
 import aiohttp
 import pytest
@@ -13,50 +10,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from aiohttp_adaptive_retry.errors import (
-    OTHER,
-    OTHER_NAME,
-    ErrorCatalogue,
-    OriginUnavailable,
-    error_name,
-    error_text,
-)
-
-
-def test_a_known_name_stays_through_a_flood() -> None:
-    """254 names get codes of their own; those keep them whatever comes after."""
-    catalogue = ErrorCatalogue()
-    first = catalogue.code("ServerDisconnectedError")
-    codes = {catalogue.code(f"Error{n}") for n in range(100_000)}
-    assert codes == set(range(2, 255)) | {OTHER}
-    assert catalogue.code("ServerDisconnectedError") == first
-    assert catalogue.name(first) == "ServerDisconnectedError"
-    assert catalogue.name(OTHER) == OTHER_NAME
-    assert len(catalogue) == 254
-
-
-def test_names_are_cut() -> None:
-    """Two names that are the same up to the cut are one."""
-    catalogue = ErrorCatalogue(8)
-    code = catalogue.code("x" * 1_000_000)
-    assert catalogue.name(code) == "x" * 8
-    assert catalogue.code("x" * 9) == code
-
-
-def test_the_flood_leaves_no_memory() -> None:
-    """A hundred thousand exception classes leave 254 short names behind."""
-    catalogue = ErrorCatalogue()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        for n in range(100_000):
-            catalogue.code(error_name(type(f"Generated{n}" + "x" * 200, (Exception,), {})()))
-        gc.collect()
-        held = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert len(catalogue) == 254
-    assert held < 200_000
+from aiohttp_adaptive_retry import OriginUnavailable
+from aiohttp_adaptive_retry._errors import error_name, error_text
 
 
 def test_names_are_qualified_as_opentelemetry_has_them() -> None:
@@ -158,3 +113,10 @@ def test_origin_unavailable_makes_aiohttp_run_nothing_twice() -> None:
     assert issubclass(OriginUnavailable, aiohttp.ClientError)
     assert not issubclass(OriginUnavailable, aiohttp.ClientOSError)
     assert not issubclass(OriginUnavailable, aiohttp.ServerDisconnectedError)
+
+
+def test_origin_unavailable_says_why() -> None:
+    """The reason is there for programs, and in the text for people."""
+    error = OriginUnavailable("congested")
+    assert error.reason == "congested"
+    assert str(error) == "not sent: congested"

@@ -17,7 +17,8 @@ PRELUDE = """
 import asyncio, os, signal, sys, threading
 from tests.kit.fakes import ORIGIN, Rig
 from tests.kit.metrics import by, metrics_in
-from aiohttp_adaptive_retry import ledger, telemetry
+from aiohttp_adaptive_retry._origin import counters
+from aiohttp_adaptive_retry._telemetry import hub as hubs
 
 def child(run):
     # Forks, runs it there, and gives the exit status; what hangs is killed by the alarm.
@@ -53,7 +54,7 @@ async def calls(number):
     for _ in range(number):
         await rig.call()
 asyncio.run(calls(3))
-rig.middleware._fault.count = 1
+rig.middleware._faults(ValueError())
 rig.metrics()                                  # an exporter has seen them
 def forked():
     snapshot = rig.middleware.snapshot()
@@ -112,9 +113,9 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "lock",
     [
-        "ledger._claims._lock",
-        "telemetry._hubs_lock",
-        "telemetry._unbound._lock",
+        "counters._registry._lock",
+        "hubs._hubs_lock",
+        "hubs._unbound._lock",
         "hub._lock",
         "hub.group._lock",
     ],
@@ -123,7 +124,7 @@ def test_a_lock_that_another_thread_held_does_not_stop_the_child(lock: str) -> N
     """An exporter's thread may be at work at the moment of the fork, and is not in the child."""
     lines = run(f"""
 rig = Rig()
-hub = telemetry._hubs[rig.provider]
+hub = hubs._hubs[rig.provider]
 held = threading.Event()
 def hold():
     with {lock}:
@@ -160,10 +161,10 @@ def forked():
     metrics.set_meter_provider(MeterProvider([rig.reader]))
     asyncio.run(rig.call())
     found = requests(rig)
-    print(found["first_success"], found["retry_success"], len(telemetry._early_delays))
+    print(found["first_success"], found["retry_success"], len(hubs._early_delays))
     print("adaptive_retry.retry.delay" in rig.metrics())
 assert child(forked) == 0
 assert child(forked) == 0
-print(len(telemetry._early_delays))
+print(len(hubs._early_delays))
 """)
     assert lines == ["1 0 0", "False", "1 0 0", "False", "1"]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry.trial import REASONS
+from aiohttp_adaptive_retry.policy import REASONS
 from benchmarks import readme
 
-from .test_telemetry import TABLE
+from .telemetry.table import TABLE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

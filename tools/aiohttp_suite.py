@@ -25,7 +25,7 @@ from .collector import ROOT, cache
 
 PLUGIN = "adaptive_retry_plugin"
 DIFFERENCES = ROOT / "tools" / "aiohttp_differences.toml"
-# What is about sessions and requests; the rest of the client's tests make no session.
+# The tests about sessions and requests; the rest of the client's tests make no session.
 FILES = (
     "test_client_functional.py",
     "test_client_middleware.py",

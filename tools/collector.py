@@ -82,7 +82,7 @@ def build() -> Path:
             env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"},
             stdout=sys.stderr,
         )
-        # Moved within the folder only when whole: a build that was cut short leaves nothing.
+        # The file is moved only when it is whole: a build that was cut short leaves nothing.
         partial = target.with_suffix(".partial")
         shutil.copy2(output / "otelcol", partial)
         partial.replace(target)

@@ -121,7 +121,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         number(
             "Amplification",
-            "Attempts on the wire for each call; 1 is no retries. Where the alert on retry storms begins it turns red.",
+            "Attempts on the wire for each call; 1 is no retries. It turns red where the alert on retry storms begins.",
             Query(ratio(rate("attempts"), rate("requests")), "attempts per call"),
             alert="AdaptiveRetryStorm",
         ),
@@ -179,7 +179,7 @@ ROWS: dict[str, list[Panel]] = {
     "Origins": [
         stacked(
             "Origins by state",
-            "What the processes take their origins to be, summed over processes.",
+            "The state of each origin as its processes see it, summed over processes.",
             by("adaptive_retry_state", level("origin_state")),
             unit="short",
             width=8,
@@ -195,7 +195,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         lines(
             "Calls held",
-            "Calls that wait for their origin to come back, or for the moment it named.",
+            "Parked calls: they wait for their origin to come back, or for the moment it named.",
             by_origin("calls_held"),
             width=8,
         ),
@@ -284,7 +284,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         heat_map(
             "Waits before retries",
-            "How long retries waited, holds included.",
+            "How long retries waited, the time they were parked included.",
             by("le", f"increase({level('retry_delay_seconds_bucket')}[$__rate_interval])"),
             unit="s",
             width=8,

@@ -1,7 +1,7 @@
 """Draws the dashboard's panels from a Prometheus: what Grafana would show, drawn by matplotlib.
 
-Where no Grafana can be had this is what there is to look at. The end-to-end test makes it while its
-Prometheus runs: `make dashboard-figure`.
+The figure replaces a screenshot where no Grafana is at hand. The end-to-end test draws the figure
+while its Prometheus runs: `make dashboard-figure`.
 """
 
 from __future__ import annotations

@@ -13,11 +13,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveStrategy
-from aiohttp_adaptive_retry.backoff import parse_retry_after
-from aiohttp_adaptive_retry.errors import error_text
-from aiohttp_adaptive_retry.trial import Evidence, Trial
-from aiohttp_adaptive_retry.window import Window
+from aiohttp_adaptive_retry import AdaptiveConfig
+from aiohttp_adaptive_retry._errors import error_text
+from aiohttp_adaptive_retry._http.retry_after import parse_retry_after
+from aiohttp_adaptive_retry._origin.window import Window
+from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
+from aiohttp_adaptive_retry.policy import (
+    SEND,
+    AttemptOutcome,
+    GiveUp,
+    Wait,
+    make_adaptive_policy,
+)
 
 __all__ = ("TARGETS",)
 
@@ -119,21 +126,21 @@ def window(data: bytes) -> None:
         now += reader.byte() / 16
         action, code = reader.byte() % 8, reader.byte() % 5
         if action < 4:
-            if code or not ring.succeed(now):
+            if code or not ring.record_fast(now):
                 ring.append(now, code)
                 # Most owners do so at once, and some bound it.
-                ring.open(ring.end + 5 * action, now + 20.0)
+                ring.renew_lease(ring.end + 5 * action, now + 20.0)
             naive = [*naive, (now, code)][-bound:]
         elif action == 4:
-            ring.settle(now)
+            ring.expire(now)
         elif action == 5:
             ring.compact()
         elif action == 6:
             bound = max(1, size // 2)
-            ring.restrict(bound, now)
+            ring.set_limit(bound, now)
             naive = [pair for pair in naive if pair[0] > now - 10.0][-bound:]
         else:
-            ring.relax(size)
+            ring.set_limit(size, now)
             bound = size
         live = [pair for pair in naive if pair[0] > now - 10.0]
         assert ring.length_at(now) == len(live)
@@ -144,86 +151,107 @@ def window(data: bytes) -> None:
         assert ring.memory <= 9 * max(8, size)
 
 
+@dataclasses.dataclass(eq=False)
+class _Call:
+    """A call as a policy sees it, and whether it waits."""
+
+    started: float
+    attempts: int = 0
+    deadline: float | None = None
+    state: Any = None
+    waiting: Wait | None = None
+
+
 def deciding(data: bytes) -> None:
     """Calls in any order: no retry without a token, none lost, waits of finite length."""
     reader = Reader(data)
     now = 0.0
-    strategy = AdaptiveStrategy(
+    policy = make_adaptive_policy(
+        AdaptiveConfig(admission=bool(reader.byte() % 2), hold_cap=float(reader.byte() % 15)),
         clock=lambda: now,
         random=lambda: reader.byte() / 256,
-        admission=bool(reader.byte() % 2),
-        hold_cap=float(reader.byte() % 15),
     )
-    budget = strategy.budget
-    calls: list[Trial] = []
-    asking: dict[int, Trial] = {}
+    calls: list[_Call] = []
     while reader.left:
         now += reader.byte() / 32
-        action = reader.byte() % 6
+        kind = reader.byte() % 6
         remaining = None if reader.byte() % 2 else reader.byte() / 8
-        if action == 0:
-            trial = Trial()
-            calls.append(trial)
-            decision = strategy.admit(now, trial, remaining)
+        if kind == 0:
+            call = _Call(now)
+            calls.append(call)
         elif not calls:
             continue
         else:
-            trial = calls[reader.byte() % len(calls)]
-            if action == 1:
-                strategy.succeeded(now, reader.byte() / 16, trial)
-                _end(strategy, calls, asking, trial)
-                continue
-            if action == 2:
-                _end(strategy, calls, asking, trial)
-                continue
-            if action == 3 and id(trial) in asking:
-                decision = strategy.woken(now, trial, remaining)
-            elif id(trial) in asking:
-                continue
-            else:
-                kind = reader.byte()
-                decision = strategy.failed(
-                    now,
-                    1 + kind % 5,
-                    trial,
-                    Evidence(
-                        absent=bool(kind & 8),
-                        overload=bool(kind & 16),
-                        limited=bool(kind & 32),
-                        retry_after=reader.byte() / 4 if kind & 64 else None,
-                    ),
-                    obstacle="max_attempts" if kind & 128 else None,
-                    remaining=remaining,
-                    patient=bool(kind & 1),
-                )
-        assert 0.0 <= decision.delay < math.inf
-        if remaining is not None and decision.reason is None:
-            assert decision.delay <= remaining or not decision.delay
-        if decision.reason is not None:
-            _end(strategy, calls, asking, trial)
-        elif decision.hold:
-            asking[id(trial)] = trial
+            call = calls[reader.byte() % len(calls)]
+        call.deadline = None if remaining is None else now + remaining
+        if kind == 0:
+            action = policy.arrive(now, call)
+        elif kind == 1 and call.waiting is None:
+            policy.outcome(now, call, AttemptOutcome(True, latency=reader.byte() / 16))
+            _end(policy, calls, now, call)
+            continue
+        elif kind == 2:
+            policy.cancel(now, call)
+            _end(policy, calls, now, call)
+            continue
+        elif kind == 3 and call.waiting is not None:
+            action = policy.wake(now, call)
+            # The answer was let go of before a committed wait, so the call can't end with it.
+            assert not call.waiting.committed or action == SEND
+        elif call.waiting is not None:
+            continue
         else:
-            asking.pop(id(trial), None)
-            # What is sent again has been paid for.
-            assert trial.reserved or not trial.failures
-        assert 0.0 <= budget.tokens <= budget.capacity
-        assert strategy.health.held == sum(trial.holding for trial in calls)
-    for trial in tuple(calls):
-        _end(strategy, calls, asking, trial)
-    assert strategy.health.held == 0
-    assert 0.0 <= budget.tokens <= budget.capacity
+            action = policy.outcome(now, call, _failure(reader))
+        if isinstance(action, GiveUp):
+            _end(policy, calls, now, call)
+        elif isinstance(action, Wait):
+            assert 0.0 <= action.seconds < math.inf
+            assert remaining is None or action.seconds < remaining
+            call.waiting = action
+        else:
+            call.waiting = None
+            call.attempts += 1
+            # A retry has been paid for.
+            assert call.state is None or call.state.token_reserved or not call.state.failures
+        _check(policy, calls)
+    for call in tuple(calls):
+        policy.cancel(now, call)
+        _end(policy, calls, now, call)
+    assert policy.parked_calls == 0
+    _check(policy, calls)
 
 
-def _end(
-    strategy: AdaptiveStrategy, calls: list[Trial], asking: dict[int, Trial], trial: Trial
-) -> None:
-    """A call is over: what it reserved is back or spent, and it is held no more."""
-    strategy.abandoned(trial)
-    assert not trial.reserved
-    assert not trial.holding
-    asking.pop(id(trial), None)
-    calls.remove(trial)
+def _failure(reader: Reader) -> AttemptOutcome:
+    """A failure of some kind."""
+    kind = reader.byte()
+    return AttemptOutcome(
+        False,
+        str(1 + kind % 5),
+        no_response=bool(kind & 8),
+        overload=bool(kind & 16),
+        limited=bool(kind & 32),
+        retry_after=reader.byte() / 4 if kind & 64 else None,
+        replayable=not kind & 128,
+        can_wait=bool(kind & 1),
+    )
+
+
+def _check(policy: AdaptivePolicy, calls: list[_Call]) -> None:
+    """The budget is within its bounds, and those that are parked are all counted."""
+    assert 0.0 <= policy._budget.tokens <= policy.capacity
+    parked = sum(call.state is not None and call.state.parked for call in calls)
+    assert policy.parked_calls == parked
+
+
+def _end(policy: AdaptivePolicy, calls: list[_Call], now: float, call: _Call) -> None:
+    """A call is over: what it reserved is back or spent, it is not parked, and stays so."""
+    for _ in range(2):
+        assert call.state is None or not call.state.token_reserved
+        assert call.state is None or not call.state.parked
+        tokens = policy._budget.tokens
+        policy.cancel(now, call)
+        assert policy._budget.tokens == tokens
+    calls.remove(call)
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {

@@ -136,7 +136,7 @@ async def _collecting(labels: int, rounds: int) -> tuple[int, Samples, Samples, 
     times = await interleaved({name: _timed(source) for name, source in readers.items()}, rounds)
     worst: Samples = {name: [] for name in readers}
     average: Samples = {name: [] for name in readers}
-    # Where collections are short, more of them: a lag is a matter of chance.
+    # Short collections are repeated more often, because a lag is a matter of chance.
     for number in range(rounds if labels == _ORIGINS else 8 * rounds):
         for name in sorted(readers, reverse=bool(number % 2)):
             lags = await _lags(readers[name])

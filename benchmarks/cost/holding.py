@@ -1,7 +1,7 @@
-"""Ways to remember attempts: ours, and those of the mission's guide.
+"""Ways to remember attempts: ours, and the usual ones.
 
-Each `Holder` takes one attempt at a time. What the guide's patterns keep is what its text shows:
-a time, a type's name, and the error's text cut to 200 characters.
+Each `Holder` takes one attempt at a time. The usual ways keep a time, a type's name, and the
+error's text cut to 200 characters.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry.errors import ErrorCatalogue
-from aiohttp_adaptive_retry.window import Window
+from aiohttp_adaptive_retry._origin.counters import ErrorCatalogue
+from aiohttp_adaptive_retry._origin.window import Window
 
 __all__ = ("HOLDERS", "Holder", "error_for")
 
@@ -45,24 +45,24 @@ def ours(size: int) -> Holder:
 
     # A microsecond apart, so that nothing grows too old here.
     return lambda number, error: window.append(
-        number * 1e-6, catalogue.code(type(error).__qualname__)
+        number * 1e-6, catalogue.entry(type(error).__qualname__)[0]
     )
 
 
 def list_of_dicts(size: int) -> Holder:
-    """The guide's first anti-pattern: everything is kept."""
+    """A list that only grows."""
     attempts: list[dict[str, object]] = []
     return lambda _, error: attempts.append(_record(error))
 
 
 def deque_of_dicts(size: int) -> Holder:
-    """The guide's recommended pattern."""
+    """A deque with a bound: the usual cure for a list that grows."""
     attempts: deque[dict[str, object]] = deque(maxlen=size)
     return lambda _, error: attempts.append(_record(error))
 
 
 def deque_of_tuples(size: int) -> Holder:
-    """What one thinks of next: the same, without the dictionaries."""
+    """The same deque, with a tuple in place of each dictionary."""
     attempts: deque[tuple[datetime, str, str]] = deque(maxlen=size)
     return lambda _, error: attempts.append(
         (datetime.now(), type(error).__name__, str(error)[:200])
@@ -70,7 +70,7 @@ def deque_of_tuples(size: int) -> Holder:
 
 
 def rebuilt_list(size: int) -> Holder:
-    """The guide's second pattern: a list, rebuilt without what is too old at every hundredth."""
+    """A list that is rebuilt without its old attempts, once in a hundred."""
     attempts: list[dict[str, object]] = []
 
     def hold(_: int, error: Exception) -> None:

@@ -30,9 +30,9 @@ __all__ = ("memory",)
 
 _MB = 1_000_000
 _OURS = "ours"
-_GUIDE = "deque of dicts"
+_DEQUE = "deque of dicts"
 _WINDOW = 1_000
-# What is too slow, or would fill the machine, gets this share of the attempts.
+# A way that is too slow, or that would fill the machine, gets this share of the attempts.
 _SHARE_HELD = {"list rebuilt by age": 0.25}
 _SHARE_GROWN = {
     "list of dicts": 0.02,
@@ -50,7 +50,7 @@ def memory(effort: Effort) -> Section:
     section = Section(
         title="Memory",
         text=(
-            "Each figure from a fresh process. The guide's patterns keep a time, a type's name and "
+            "Each figure from a fresh process. The usual ways keep a time, a type's name and "
             "the error's text, cut to 200 characters (but for the rebuilt list, which keeps none); "
             f"the texts are what aiohttp writes when a connection is refused, {text_length:.0f} "
             "characters on average. Ours keeps a time and a code, and no text unless it is asked "
@@ -64,8 +64,8 @@ def memory(effort: Effort) -> Section:
     section.goals += [
         Goal("bytes per attempt, ours", held[_OURS], 10.0, "B"),
         Goal(
-            "bytes per attempt, the guide's deque of dicts over ours",
-            held[_GUIDE] / held[_OURS],
+            "bytes per attempt, a deque of dicts over ours",
+            held[_DEQUE] / held[_OURS],
             48.0,
             "x",
             at_least=True,

@@ -1,4 +1,4 @@
-"""What stands at the end of the chain where no network is wanted."""
+"""Stand-ins for the network at the end of the chain."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--only")
     options = parser.parse_args()
     figures = asyncio.run(_measured(options.calls, options.only))
-    # Who asks can tell that it was the revision that was meant.
+    # The caller can check that the intended revision was measured.
     print(json.dumps({"source": aiohttp_adaptive_retry.__file__, **figures}))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, CallView, Wait
+
 from .anchors_loops import Loop
-from .policy import SEND, Action, Call, Clock, Outcome, Rand, Wait
+from .policy import Clock, Rand
 
 
 class BotocoreStandard(Loop):
@@ -24,15 +26,15 @@ class BotocoreStandard(Loop):
         super().__init__(clock, random)
         self._quota = self._QUOTA
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Give quota back for a success, else decide."""
         if outcome.ok:
             self._quota = min(self._QUOTA, self._quota + (call.state or 1))
-        return super().result(now, call, outcome)
+        return super().outcome(now, call, outcome)
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return the backoff, or None without quota."""
-        throttled = outcome.error == "429"
+        throttled = outcome.error_type == "429"
         cost = 5 if throttled else 14
         if call.attempts >= 3 or cost > self._quota:
             return None
@@ -69,11 +71,11 @@ class BotocoreAdaptive(BotocoreStandard):
         self._tokens = 0.0
         self._filled = now
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Send as soon as there is a token."""
         return self._acquire(now)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: CallView) -> Action:
         """Send as soon as there is a token."""
         return self._acquire(now)
 
@@ -99,10 +101,10 @@ class BotocoreAdaptive(BotocoreStandard):
             self._count = 0
             self._last_bucket = bucket
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Adapt the rate, then decide as the standard mode does."""
         self._measure(now)
-        if outcome.error == "429":
+        if outcome.error_type == "429":
             self._w_max = min(self._measured, self._rate) if self._enabled else self._measured
             self._last_fail = now
             rate = self._w_max * 0.7
@@ -115,4 +117,4 @@ class BotocoreAdaptive(BotocoreStandard):
         self._rate = max(rate, self._MIN_RATE)
         self._capacity = max(rate, 1.0)
         self._tokens = min(self._tokens, self._capacity)
-        return super().result(now, call, outcome)
+        return super().outcome(now, call, outcome)

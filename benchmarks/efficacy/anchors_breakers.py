@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from math import sqrt, tanh
 
+from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, CallView, GiveUp, Wait
+
 from .anchors_budgets import Rolling
-from .policy import SEND, Action, Call, Clock, GiveUp, Outcome, Rand, Wait
+from .policy import Clock, Rand
 
 
 class Resilience4j:
@@ -27,7 +29,7 @@ class Resilience4j:
         self._permits = 0
         self._trial: list[bool] = []
 
-    def _try(self, now: float, call: Call) -> Action:
+    def _try(self, now: float, call: CallView) -> Action:
         """One of Retry's attempts."""
         tried, _ = call.state or (0, False)
         if self._opened is not None and now - self._opened >= 60.0:
@@ -41,21 +43,21 @@ class Resilience4j:
         call.state = (tried + 1, self._half_open)
         return SEND
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Ask the breaker."""
         return self._try(now, call)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: CallView) -> Action:
         """Ask the breaker."""
         return self._try(now, call)
 
-    def abandon(self, now: float, call: Call) -> None:
+    def cancel(self, now: float, call: CallView) -> None:
         """Give the permit of an attempt under way back (``releasePermission``)."""
         if call.state is not None and call.state[1] and self._half_open:
             self._permits = min(10, self._permits + 1)
             call.state = (call.state[0], False)
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Tell the breaker, then retry after 500 ms."""
         tried, trial = call.state
         self._record(now, outcome.ok, trial)
@@ -106,18 +108,18 @@ class PollyStandard:
         self._calls = Rolling(30.0, 10)
         self._failures = Rolling(30.0, 10)
         self._broken_until: float | None = None
-        self._trial: Call | None = None
+        self._trial: CallView | None = None
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Ask the breaker."""
         call.state = 0.0
         return self._try(now, call)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: CallView) -> Action:
         """Ask the breaker."""
         return self._try(now, call)
 
-    def _try(self, now: float, call: Call) -> Action:
+    def _try(self, now: float, call: CallView) -> Action:
         if self._broken_until is None:
             return SEND
         if now < self._broken_until or self._trial is not None:
@@ -125,12 +127,12 @@ class PollyStandard:
         self._trial = call
         return SEND
 
-    def abandon(self, now: float, call: Call) -> None:
+    def cancel(self, now: float, call: CallView) -> None:
         """Let the next call try, if this one was the trial."""
         if self._trial is call:
             self._trial = None
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Tell the breaker, then back off."""
         if self._trial is call:
             self._trial = None
@@ -151,7 +153,7 @@ class PollyStandard:
         delay = self._delay(call)
         return Wait(delay if outcome.retry_after is None else outcome.retry_after)
 
-    def _delay(self, call: Call) -> float:
+    def _delay(self, call: CallView) -> float:
         """2 s * (f(n + u) - f before) / 1.4, where f(t) = 2**t * tanh(sqrt(4 t))."""
         t = call.attempts - 1 + self._random()
         value: float = 2.0**t * tanh(sqrt(4.0 * t))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, CallView, GiveUp
+
 from .anchors_loops import Loop
-from .policy import SEND, Action, Call, Clock, GiveUp, Outcome, Rand
+from .policy import Clock, Rand, timed_out
 
 
 class Rolling:
@@ -59,17 +61,17 @@ class GrpcThrottle(Loop):
         super().__init__(clock, random)
         self._tokens = self._MAX_TOKENS
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Count tokens for each attempt, then decide as a loop does."""
         if outcome.ok:
             self._tokens = min(self._MAX_TOKENS, self._tokens + 0.1)
-        elif outcome.error not in ("500", "Timeout"):
+        elif outcome.error_type != "500" and not timed_out(outcome):
             self._tokens = max(0.0, self._tokens - 1.0)
-        return super().result(now, call, outcome)
+        return super().outcome(now, call, outcome)
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return the backoff, or None without tokens or for other codes."""
-        if outcome.error in ("500", "Timeout") or call.attempts >= 4:
+        if outcome.error_type == "500" or timed_out(outcome) or call.attempts >= 4:
             return None
         if self._tokens <= self._MAX_TOKENS / 2:
             return None
@@ -97,13 +99,13 @@ class FinagleBudget(Loop):
     def _balance(self, now: float) -> float:
         return math.floor(self._bucket.sum(now) / 5.0 + 100.0)
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Deposit, and settle how many retries this call may take at most."""
         self._bucket.add(now, 1.0)
         call.state = math.ceil(0.2 * self._balance(now))
         return SEND
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Retry at once while the budget lasts."""
         if call.attempts > call.state or self._balance(now) < 1.0:
             return None
@@ -125,30 +127,30 @@ class EnvoyBudget(Loop):
         self._active = 0
         self._retries = 0
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Count an active request."""
         self._active += 1
         return SEND
 
-    def _end(self, call: Call) -> None:
+    def _end(self, call: CallView) -> None:
         self._active -= 1
         if call.state:
             self._retries -= 1
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Retry once if the share of active retries allows it."""
-        action = super().result(now, call, outcome)
+        action = super().outcome(now, call, outcome)
         if outcome.ok or isinstance(action, GiveUp):
             self._end(call)
         return action
 
-    def abandon(self, now: float, call: Call) -> None:
+    def cancel(self, now: float, call: CallView) -> None:
         """Count the request, and its retry, as no longer active."""
         self._end(call)
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return up to 25 ms, or None."""
-        if call.attempts >= 2 or outcome.error == "429":
+        if call.attempts >= 2 or outcome.error_type == "429":
             return None
         if self._retries >= max(3, int(0.2 * self._active)):
             return None
@@ -185,23 +187,23 @@ class SreThrottle(Loop):
             return GiveUp("throttled")
         return SEND
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Send, unless throttled."""
         return self._admit(now)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: CallView) -> Action:
         """Send the retry, unless throttled."""
         self._retries.add(now, 1.0)
         return self._admit(now)
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Count the attempt, and whether it was accepted, then decide."""
         self._requests.add(now, 1.0)
-        if outcome.ok or outcome.error == "500":
+        if outcome.ok or outcome.error_type == "500":
             self._accepts.add(now, 1.0)
-        return super().result(now, call, outcome)
+        return super().outcome(now, call, outcome)
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return the backoff, or None outside of either budget."""
         if call.attempts >= 3 or self._retries.sum(now) >= 0.1 * self._requests.sum(now):
             return None

@@ -6,7 +6,9 @@ all of them are transient by their names.
 
 from __future__ import annotations
 
-from .policy import SEND, Action, Call, Clock, GiveUp, Outcome, Rand, Wait
+from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, CallView, GiveUp, Wait
+
+from .policy import Clock, Rand
 
 
 class Loop:
@@ -16,25 +18,25 @@ class Loop:
         self.clock = clock
         self.random = random
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Send at once."""
         return SEND
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Ask ``delay`` after a failure."""
         if outcome.ok:
             return SEND
         delay = self.delay(now, call, outcome)
         return GiveUp("no retry") if delay is None else Wait(delay)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: CallView) -> Action:
         """Send the retry."""
         return SEND
 
-    def abandon(self, now: float, call: Call) -> None:
+    def cancel(self, now: float, call: CallView) -> None:
         """Nothing is shared, nothing to give back."""
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return the wait before the next attempt, s, or None for no retry."""
         return None
 
@@ -46,7 +48,7 @@ class FixedThree(Loop):
     retrying twice").
     """
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return 1 s, 2 s, None."""
         return float(2 ** (call.attempts - 1)) if call.attempts < 3 else None
 
@@ -61,9 +63,9 @@ class AiohttpRetry(Loop):
     disconnects and timeouts are raised at once, although a comment there says otherwise.
     """
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return 0.2 s, 0.4 s, None."""
-        if call.attempts >= 3 or not outcome.error.startswith("5"):
+        if call.attempts >= 3 or not outcome.error_type.startswith("5"):
             return None
         return min(30.0, 0.1 * 2.0**call.attempts)
 
@@ -77,7 +79,7 @@ class Tenacity(Loop):
     min(multiplier * 2 ** (attempt - 1), max))), multiplier=1.
     """
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return a wait in [1, 2 ** (attempts - 1)] s, or None from the sixth attempt on."""
         if call.attempts >= 6:
             return None
@@ -93,7 +95,7 @@ class Stamina(Loop):
     uniform(0, wait_jitter)); stops after the attempts or once the timeout has passed.
     """
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return about 0.6 s at first, 5 s in the end, or None from the tenth attempt on."""
         if call.attempts >= 10 or now - call.started >= 45.0:
             return None

@@ -37,9 +37,12 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
+
+from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, GiveUp, Wait
 
 from .engine import Run, Simulation
-from .policy import SEND, Action, Call, GiveUp, Outcome, Wait
+from .policy import Call
 from .scoring import ATTEMPT_COST, WAIT_COST, score
 from .world import World
 
@@ -230,7 +233,7 @@ class Oracle:
             time = limit.start(client, index) + _EPSILON
         return max(now, time - self.world.latency), (client, index)
 
-    def admit(self, now: float, call: Call) -> Action:
+    def admit(self, now: float, call: Any) -> Action:
         """Decide about an attempt of ``call`` that has no reservation yet."""
         if call.hopeless:
             return GiveUp("hopeless")
@@ -255,7 +258,7 @@ class Oracle:
         call.state = window
         return self.send(now, call) if begin <= now else Wait(begin - now)
 
-    def force(self, now: float, call: Call) -> Action:
+    def force(self, now: float, call: Any) -> Action:
         """Send an attempt that may not be held back."""
         self._reckon(now)
         if self.table[self._current].work > 0.0:
@@ -265,7 +268,7 @@ class Oracle:
             self._windows[window] = self._windows.get(window, 0) + 1
         return SEND
 
-    def send(self, now: float, call: Call) -> Action:
+    def send(self, now: float, call: Any) -> Action:
         """Send an attempt that has its reservation, as soon as the servers are fit for it."""
         self._reckon(now)
         start, cost = self.best(now, call)
@@ -297,19 +300,19 @@ class Clairvoyant:
         self._oracle = oracle
         self._admission = admission
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: Any) -> Action:
         """Decide, or send if there is no choice."""
         return self._oracle.admit(now, call) if self._admission else self._oracle.force(now, call)
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+    def outcome(self, now: float, call: Any, outcome: AttemptOutcome) -> Action:
         """Decide anew about a failed call."""
         return SEND if outcome.ok else self._oracle.admit(now, call)
 
-    def wake(self, now: float, call: Call) -> Action:
+    def wake(self, now: float, call: Any) -> Action:
         """Send, or wait on."""
         return self._oracle.send(now, call)
 
-    def abandon(self, now: float, call: Call) -> None:
+    def cancel(self, now: float, call: Any) -> None:
         """Too late; rare, as this client knows when it is."""
 
 

@@ -18,13 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from .policy import Action, Call, Outcome, Policy, PolicyFactory, Send, Wait
+from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, Policy, Send, Wait
+
+from .policy import Call, PolicyFactory
 from .servers import Cluster
 from .world import World
 
 _MAX_WAKES = 10_000
 
-_RESULT, _WAKE, _DEADLINE = range(3)
+_OUTCOME, _WAKE, _DEADLINE = range(3)
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class Simulation:
         self.world = world
         self.cluster = Cluster(world)
         self.now = 0.0
-        self._heap: list[tuple[float, int, int, Call, Outcome | None, float]] = []
+        self._heap: list[tuple[float, int, int, Call, AttemptOutcome | None, float]] = []
         self._sequence = 0
         self._run = Run(world, [], [], 0, {}, [])
 
@@ -94,11 +96,11 @@ class Simulation:
             elif kind == _DEADLINE:
                 if outcome is not None and call.attempts > 1:
                     self._run.failed_retries += 1
-                policy.abandon(now, call)
+                policy.cancel(now, call)
                 self._finish(call, False, now - call.started, "deadline")
             else:
                 assert outcome is not None
-                action = policy.result(now, call, outcome)
+                action = policy.outcome(now, call, outcome)
                 if outcome.ok:
                     self._finish(call, True, now - call.started - served, "")
                 else:
@@ -120,7 +122,7 @@ class Simulation:
             if end > call.deadline:
                 self._push(call.deadline, _DEADLINE, call, outcome, 0.0)
             else:
-                self._push(end, _RESULT, call, outcome, served)
+                self._push(end, _OUTCOME, call, outcome, served)
         elif type(action) is Wait:
             if not action.seconds >= 0.0:
                 raise ValueError(f"seconds must be >= 0, got {action.seconds}")
@@ -136,7 +138,7 @@ class Simulation:
             self._finish(call, False, now - call.started, getattr(action, "reason", "?"))
 
     def _push(
-        self, time: float, kind: int, call: Call, outcome: Outcome | None, served: float
+        self, time: float, kind: int, call: Call, outcome: AttemptOutcome | None, served: float
     ) -> None:
         self._sequence += 1
         heappush(self._heap, (time, self._sequence, kind, call, outcome, served))

@@ -1,108 +1,104 @@
-"""Our strategy as a policy of the simulator: the very object that the middleware drives."""
+"""The policy that ships, behind the driver that ships, as a client of the simulator."""
 
 from __future__ import annotations
 
+import math
 import sys
 
-from aiohttp_adaptive_retry.config import AdaptiveConfig
-from aiohttp_adaptive_retry.errors import ErrorCatalogue
-from aiohttp_adaptive_retry.faults import Faults, SafeClock
-from aiohttp_adaptive_retry.memory import MemoryGuard
-from aiohttp_adaptive_retry.strategy import AdaptiveStrategy
-from aiohttp_adaptive_retry.trial import Decision, Evidence, Trial
+from aiohttp_adaptive_retry import AdaptiveConfig
+from aiohttp_adaptive_retry._call import Call, CallDriver
+from aiohttp_adaptive_retry._origin.counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults
+from aiohttp_adaptive_retry._origin.memory import MemoryGuard
+from aiohttp_adaptive_retry._origin.registry import Origin, Registry
+from aiohttp_adaptive_retry._origin.sweeper import Sweeper
+from aiohttp_adaptive_retry._origin.window import Window
+from aiohttp_adaptive_retry.policy import (
+    SEND,
+    Action,
+    AttemptOutcome,
+    CallView,
+    Send,
+    make_adaptive_policy,
+)
 
-from .policy import SEND, Action, Call, Clock, GiveUp, Outcome, Rand, Wait
+from .policy import Clock, Rand
 
 _CONFIG = AdaptiveConfig()
-# One for all: what is simulated shares a process, and its size is no part of it.
+# One for all: what is simulated shares a process, and its size is no part of the simulation.
 _GUARD = MemoryGuard(_CONFIG, resident=lambda: 0, fullness=lambda: 0.0)
 
-# What the middleware makes of the exceptions and statuses that these stand for.
-_EVIDENCE = {
-    "ConnectionRefused": Evidence(absent=True),
-    "Timeout": Evidence(absent=True, overload=True),
-    "503": Evidence(overload=True),
-}
-_OTHERS = Evidence()
+
+class _Loud(Faults):
+    """A fault of our own ends the simulation."""
+
+    def __call__(self, error: Exception) -> None:
+        raise error
 
 
-class _State(Trial):
-    """What is kept of a call: its trial, whether it is held, and when it was sent last."""
+_NOTHING = Registry(_CONFIG, lambda: 0.0, Faults(), lambda name: make_adaptive_policy(), _GUARD)
 
-    __slots__ = ("asking", "sent")
 
-    def __init__(self, now: float) -> None:
-        super().__init__()
-        self.asking = False
-        self.sent = now
+class _NeverDue(Sweeper):
+    """Windows need no sweep in minutes."""
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        super().__init__(config, _GUARD, _NOTHING)
+        self.operations = sys.maxsize
+        self.due = math.inf
 
 
 class Ours:
-    """AdaptiveStrategy with its defaults, driven as the middleware drives it."""
+    """What decides about the calls of one client."""
 
-    _admission = False
+    _config = _CONFIG
 
     def __init__(self, clock: Clock, random: Rand) -> None:
-        catalogue = ErrorCatalogue()
-        self._code = catalogue.code
-        self.strategy = AdaptiveStrategy.shared(
-            _CONFIG, SafeClock(clock, Faults()), random, catalogue, _GUARD
+        config, faults = self._config, _Loud()
+        counters = Counters(0, faults).of_label(OTHER_LABEL)
+        self._origin = Origin(
+            "",
+            "",
+            "",
+            None,
+            config,
+            make_adaptive_policy(config, clock=clock, random=random),
+            Window(config.window_size, config.window_duration.total_seconds()),
+            counters,
+            (counters,),
         )
+        self._driver = CallDriver(config, ErrorCatalogue(), _GUARD, _NeverDue(config), faults)
 
-    def arrive(self, now: float, call: Call) -> Action:
+    def arrive(self, now: float, call: CallView) -> Action:
         """Send, or with admission ask."""
-        call.state = _State(now)
-        if not self._admission:
+        own = call.state = Call(self._origin, now, now)
+        own.deadline = call.deadline
+        action = self._driver.arrive(now, own) if self._config.admission else SEND
+        return self._sent(now, own, action)
+
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
+        """Write a first success down, if that is all that is due; else tell the driver."""
+        own: Call = call.state
+        if outcome.ok and own.attempts == 1 and self._origin.window.record_fast(now):
             return SEND
-        return self._act(now, call, self.strategy.admit(now, call.state, call.deadline - now))
+        outcome = outcome._replace(latency=now - own.sent_at)
+        action = self._driver.outcome(now, own, outcome)
+        return action if outcome.ok else self._sent(now, own, action)
 
-    def result(self, now: float, call: Call, outcome: Outcome) -> Action:
-        """Tell the strategy, and do what it says."""
-        trial = call.state
-        if outcome.ok:
-            strategy = self.strategy
-            if trial.failures or not strategy.window.succeed(now):
-                strategy.succeeded(now, now - trial.sent, trial)
-                strategy.window.open(sys.maxsize, strategy.health.calm_until)
-            return SEND
-        evidence = _EVIDENCE.get(outcome.error, _OTHERS)
-        if outcome.error == "429":
-            evidence = Evidence(limited=True, retry_after=outcome.retry_after)
-        decision = self.strategy.failed(
-            now,
-            self._code(outcome.error),
-            trial,
-            evidence,
-            obstacle="max_attempts" if call.attempts >= _CONFIG.max_attempts else None,
-            remaining=call.deadline - now,
-            patient=True,
-        )
-        return self._act(now, call, decision)
+    def wake(self, now: float, call: CallView) -> Action:
+        """Ask the driver."""
+        return self._sent(now, call.state, self._driver.wake(now, call.state))
 
-    def wake(self, now: float, call: Call) -> Action:
-        """Send what has waited for its turn; ask again for what was held."""
-        if not call.state.asking:
-            call.state.sent = now
-            return SEND
-        return self._act(now, call, self.strategy.woken(now, call.state, call.deadline - now))
+    def cancel(self, now: float, call: CallView) -> None:
+        """End the call."""
+        self._driver.cancel(now, call.state)
 
-    def abandon(self, now: float, call: Call) -> None:
-        """Give back what is reserved for the call."""
-        self.strategy.abandoned(call.state)
-
-    def _act(self, now: float, call: Call, decision: Decision) -> Action:
-        trial = call.state
-        trial.asking = decision.hold
-        if decision.reason is not None:
-            self.strategy.abandoned(trial)
-            return GiveUp(decision.reason)
-        if decision.delay > 0.0:
-            return Wait(decision.delay)
-        trial.sent = now
-        return SEND
+    def _sent(self, now: float, own: Call, action: Action) -> Action:
+        if isinstance(action, Send):
+            self._driver.sent(now, own)
+        return action
 
 
 class OursAdmitting(Ours):
     """The same with `admission=True`."""
 
-    _admission = True
+    _config = AdaptiveConfig(admission=True)

@@ -83,19 +83,19 @@ def summaries(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     In the average what is below 0 counts as 0; ``against_admit`` is the average against the client
     that also chooses when to send first attempts.
     """
-    result: dict[str, dict[str, Any]] = {}
+    summary: dict[str, dict[str, Any]] = {}
     for policy in _names(cells, "policy"):
         mine = [cell for cell in cells if cell.policy == policy and cell.condition in CONDITIONS]
         if not mine:
             continue
         worst = max(mine, key=lambda cell: cell.regret)
-        result[policy] = {
+        summary[policy] = {
             "average": sum(max(0.0, cell.regret) for cell in mine) / len(mine),
             "against_admit": sum(cell.regret_admit for cell in mine) / len(mine),
             "worst": worst.regret,
             "worst_in": worst.condition,
         }
-    return result
+    return summary
 
 
 def as_json(cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from collections import Counter, deque
 from heapq import heapify, heapreplace
 from statistics import NormalDist
 
+from aiohttp_adaptive_retry.policy import AttemptOutcome
+
 from .draws import ERROR, ERROR_TYPE, SERVER, SERVICE, uniform
-from .policy import Call, Outcome
+from .policy import Call, failure
 from .world import Outage, World
 
 _inverse_normal = NormalDist().inv_cdf
@@ -103,7 +105,7 @@ class Cluster:
         """Return the server that an attempt meets; all are equally likely."""
         return int(uniform(key, attempt, SERVER) * self.world.servers)
 
-    def attempt(self, now: float, call: Call, number: int) -> tuple[Outcome, float]:
+    def attempt(self, now: float, call: Call, number: int) -> tuple[AttemptOutcome, float]:
         """Send attempt ``number`` (from 0) of ``call`` at ``now``.
 
         Return its outcome, known to the client ``outcome.latency`` s later, and the time in which
@@ -117,10 +119,10 @@ class Cluster:
         self.offered[fate or "served"] += 1
         latency = ready + world.latency - now
         if latency > world.attempt_timeout:
-            return Outcome(False, "Timeout", world.attempt_timeout), 0.0
+            return failure("Timeout", world.attempt_timeout), 0.0
         if fate:
-            return Outcome(False, fate, latency, retry_after), 0.0
-        return Outcome(True, "", latency), served + 2 * world.latency
+            return failure(fate, latency, retry_after), 0.0
+        return AttemptOutcome(True, "", latency), served + 2 * world.latency
 
     def _handle(
         self, time: float, call: Call, number: int, index: int

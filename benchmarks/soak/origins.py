@@ -53,7 +53,7 @@ async def origins() -> AsyncIterator[int]:
 
 
 class Receiver:
-    """A collector that comes and goes on one port: it takes all that is sent, and counts it."""
+    """A collector that starts and stops on one port; it counts all points that it gets."""
 
     def __init__(self) -> None:
         with socket.socket() as probe:

@@ -71,7 +71,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             name="outage_503",
-            text="All that comes is answered 503 for twelve seconds.",
+            text="Every request is answered 503 for twelve seconds.",
             trouble="answers_503",
         ),
         Scenario(

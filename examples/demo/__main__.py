@@ -62,7 +62,7 @@ def demo_config(seconds: float, rate: float) -> AdaptiveConfig:
         window_size=max(5, round(rate * duration * 1.1)),
         window_duration=timedelta(seconds=duration),
         cleanup_interval=timedelta(seconds=duration / 2),
-        # In quiet moments the interval sweeps, under load the count of operations.
+        # The interval brings the sweeps in quiet moments, the count of operations under load.
         cleanup_frequency=max(10, round(rate * duration)),
     )
 
@@ -178,7 +178,7 @@ async def run(options: Options, console: Console, provider: MeterProvider | None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Where loops can't do this (Windows), Ctrl-C ends the demo without its table.
+        # Loops on Windows can't do this; there Ctrl-C ends the demo without its table.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
     try:

@@ -31,7 +31,7 @@ class Calls:
     begun: int = 0
     ended: int = 0
     succeeded: int = 0
-    #: Of all that ended, together.
+    #: All calls that ended, together.
     seconds: float = 0.0
 
 

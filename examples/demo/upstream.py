@@ -22,7 +22,7 @@ from phases import CLIENT_HEADER, PHASE_HEADER, PHASES, Schedule
 
 #: Seconds to start in; a cold, busy machine takes a few.
 START_TIMEOUT = 30.0
-#: Of the faults, the share that closes the connection instead of answering 503.
+#: The share of faults that close the connection instead of answering 503.
 CLOSED = 0.25
 
 

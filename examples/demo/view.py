@@ -95,7 +95,7 @@ def summary(board: Board) -> list[str]:
     snapshot = board.snapshot
     dropped = sum(snapshot.evicted.values())
     sent = sum(snapshot.attempts.values())
-    # What a call's own end cut short (its deadline, here) says nothing about the server.
+    # An attempt that the call's deadline cut short says nothing about the server.
     recorded = board.window_length + dropped
     lines = [
         f"Memory: {sent:,} attempts sent, {recorded:,} recorded, {board.window_length} of at most "
@@ -128,7 +128,7 @@ def summary(board: Board) -> list[str]:
     if suppressed:
         lines.append(f"Retries not made, because of: {suppressed}.")
     if snapshot.faults:
-        lines.append(f"Faults in the middleware's own books: {snapshot.faults}. Please report.")
+        lines.append(f"Faults of the middleware itself: {snapshot.faults}. Please report.")
     return lines
 
 

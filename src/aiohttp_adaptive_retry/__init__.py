@@ -4,13 +4,13 @@
 >>> retry = AdaptiveRetryMiddleware()  # aiohttp.ClientSession(middlewares=[retry])
 """
 
+from ._errors import OriginUnavailable
+from ._http.middleware import AdaptiveRetryMiddleware
+from ._origin.recent import AttemptRecord
+from ._telemetry.scope import VERSION
+from ._telemetry.snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
 from .config import AdaptiveConfig
-from .errors import OriginUnavailable
-from .middleware import AdaptiveRetryMiddleware
-from .recent import AttemptRecord
-from .snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
-from .strategy import AdaptiveStrategy
-from .telemetry import package_version
+from .standalone import AdaptiveStrategy
 
 __all__ = (
     "AdaptiveConfig",
@@ -25,4 +25,4 @@ __all__ = (
     "__version__",
 )
 
-__version__ = package_version()
+__version__ = VERSION

@@ -1,23 +1,15 @@
-"""What a user can set, with the reason for each default.
-
-`AdaptiveConfig` is a frozen value: every field is checked where the object is made, so that a
-service fails at start-up, with the field and the value named, and not at its first outage.
-"""
+"""What a user can set, with the reason for each default."""
 
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypedDict
 
-__all__ = (
-    "DEFAULT_RETRY_METHODS",
-    "DEFAULT_RETRY_STATUSES",
-    "AdaptiveConfig",
-    "ConfigOverrides",
-)
+__all__ = ("DEFAULT_RETRY_METHODS", "DEFAULT_RETRY_STATUSES", "AdaptiveConfig", "ConfigOverrides")
 
 #: Methods that RFC 9110 section 9.2.2 calls idempotent: a second copy does no more than the first.
 DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
@@ -25,11 +17,9 @@ DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "P
 #: Answers that a later attempt may mend: timed out, too early, limited, failed, overloaded.
 DEFAULT_RETRY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-_TOKEN_CHARACTERS: Final = frozenset(
-    "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-)
+_TOKEN_CHARACTERS: Final = frozenset("!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters)
 
-# Upper ends are there to catch a unit that was mixed up, not to judge taste.
+# Upper ends catch a unit that was mixed up.
 _MOST_ITEMS: Final = 1_000_000_000
 _MOST_SECONDS: Final = 366 * 86_400.0
 
@@ -48,16 +38,15 @@ class AdaptiveConfig:
             several busy origins are counted within 20 ms.
         cleanup_interval: longest time between two sweeps while there is traffic, above zero.
         memory_threshold_mb: growth of the process over its baseline, in MiB, at which windows are
-            cut, above zero. Growth and not the absolute size, since an ordinary service starts
-            above 100 MiB.
-        memory_baseline_mb: where growth is counted from, in MiB. None (default): the resident size
-            when the middleware is made. 0 makes `memory_threshold_mb` absolute.
+            cut, above zero. An ordinary service starts above 100 MiB, so the size is no measure.
+        memory_baseline_mb: where growth is counted from, in MiB. None: the resident size when the
+            middleware is made. 0 makes `memory_threshold_mb` absolute.
         pressure_window_size: newest attempts that a window keeps under memory pressure, 1 or more.
 
     What is recorded:
         max_error_type_length: characters kept of an error type's name, 1 to 1,000.
-        record_error_messages: keep the texts of the newest errors too. Off by default: texts may
-            name what nobody wanted recorded. URLs in them lose userinfo, path and query.
+        record_error_messages: keep the texts of the newest errors too. Off, as they may hold
+            secrets. URLs in them lose userinfo, path and query.
         max_error_message_length: characters kept of such a text, 1 to 100,000.
 
     Attempts (in brackets: the condition of benchmarks/efficacy that a default is for):
@@ -76,17 +65,14 @@ class AdaptiveConfig:
         retry_after_cap: longest Retry-After that is waited for, in seconds. What asks for more is
             handed back to the caller at once [rate_limit].
         hold_cap: seconds for which one call may be held in all while its origin is down, congested
-            or limiting, 0 or more; 0 holds nothing. Twelve: about as long as callers wait. Held
-            calls cost the origin nothing; a failed call gets its retry when others' calls show
-            that the origin is back [outage_refused, flapping].
+            or limiting, 0 or more; 0 holds nothing. Twelve: about as long as callers wait. A held
+            call gets its retry when others' show the origin back [outage_refused, flapping].
 
     Budget, for one origin:
-        budget_capacity: most retries that can be saved up, 1 or more. Twenty: what trouble of a
-            new kind may waste before anything is learnt of it, whatever the traffic [hopeless_5%,
-            partial_50%].
+        budget_capacity: most retries that can be saved up, 1 or more. Twenty: what new trouble may
+            waste before it is learnt of, whatever the traffic [hopeless_5%, partial_50%].
         budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. Four: one
-            call with all its attempts, or two calls with two; hundreds of new clients add no more
-            than that to an outage [cold_clients].
+            call with all its attempts, or two calls with two [cold_clients].
         budget_deposit: retries earned by a success, 0 to 1. At 0.1 wasted retries can't exceed a
             tenth of the successes [brownout, shedding_503].
         budget_floor: retries earned by a second passing, 0 to 1. 1/30 keeps a client of one
@@ -98,18 +84,14 @@ class AdaptiveConfig:
         max_labelled_origins: origins that get metric labels of their own over the process's
             lifetime, 0 or more; the rest are counted together under `_OTHER`.
 
-    Traces:
-        attempt_spans: a CLIENT span for every attempt, injected into its headers. Off by default:
-            it costs a span an attempt, and OpenTelemetry's own instrumentation has one a call.
-
-    Admission:
+    Traces and admission:
+        attempt_spans: a CLIENT span for every attempt, injected into its headers. Off, as it costs
+            a span an attempt, and OpenTelemetry's own instrumentation has one a call.
         admission: hold, thin or refuse (`OriginUnavailable`) first attempts too while an origin is
             down, congested or limiting. Off, as a call may then fail unsent; on, it is the one
             thing that helps where all capacity is asked for [brownout, spike_1.5, pause_at_load].
 
     Example:
-        >>> AdaptiveConfig(max_attempts=3).max_attempts
-        3
         >>> AdaptiveConfig(window_size=0)
         Traceback (most recent call last):
             ...
@@ -150,31 +132,31 @@ class AdaptiveConfig:
         _whole("max_labelled_origins", self.max_labelled_origins, 0)
         _whole("max_error_type_length", self.max_error_type_length, 1, 1_000)
         _whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
-        _span("window_duration", self.window_duration)
-        _span("cleanup_interval", self.cleanup_interval)
-        _flag("record_error_messages", self.record_error_messages)
-        _flag("attempt_spans", self.attempt_spans)
-        _flag("admission", self.admission)
-        _number("memory_threshold_mb", self.memory_threshold_mb, above=0.0)
+        for name in ("window_duration", "cleanup_interval"):
+            if not isinstance(span := getattr(self, name), timedelta):
+                raise _wrong_type(name, "a timedelta", span)
+            if span <= timedelta(0):
+                raise ValueError(f"{name} must be > 0, got {span!r}")
+        for name in ("record_error_messages", "attempt_spans", "admission"):
+            if not isinstance(flag := getattr(self, name), bool):
+                raise _wrong_type(name, "True or False", flag)
+        _number("memory_threshold_mb", self.memory_threshold_mb)
         if self.memory_baseline_mb is not None:
             _number("memory_baseline_mb", self.memory_baseline_mb, least=0.0)
         if self.attempt_timeout is not None:
-            _number("attempt_timeout", self.attempt_timeout, above=0.0, most=_MOST_SECONDS)
-        _number("backoff_base", self.backoff_base, above=0.0, most=_MOST_SECONDS)
-        _number("backoff_cap", self.backoff_cap, above=0.0, most=_MOST_SECONDS)
-        if self.backoff_cap < self.backoff_base:
-            raise ValueError(
-                f"backoff_cap must be >= backoff_base ({self.backoff_base}), got {self.backoff_cap}"
-            )
+            _number("attempt_timeout", self.attempt_timeout, most=_MOST_SECONDS)
+        base, cap = self.backoff_base, self.backoff_cap
+        _number("backoff_base", base, most=_MOST_SECONDS)
+        _number("backoff_cap", cap, most=_MOST_SECONDS)
+        if cap < base:
+            raise ValueError(f"backoff_cap must be >= backoff_base ({base}), got {cap}")
         _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
         _number("hold_cap", self.hold_cap, least=0.0, most=_MOST_SECONDS)
-        _number("budget_capacity", self.budget_capacity, least=1.0)
-        _number("budget_initial", self.budget_initial, least=0.0)
-        if self.budget_initial > self.budget_capacity:
-            raise ValueError(
-                f"budget_initial must be <= budget_capacity ({self.budget_capacity}), "
-                f"got {self.budget_initial}"
-            )
+        most, initial = self.budget_capacity, self.budget_initial
+        _number("budget_capacity", most, least=1.0)
+        _number("budget_initial", initial, least=0.0)
+        if initial > most:
+            raise ValueError(f"budget_initial must be <= budget_capacity ({most}), got {initial}")
         _number("budget_deposit", self.budget_deposit, least=0.0, most=1.0)
         _number("budget_floor", self.budget_floor, least=0.0, most=1.0)
         # Copied, so that a set which the caller changes later changes nothing here.
@@ -183,10 +165,7 @@ class AdaptiveConfig:
 
 
 class ConfigOverrides(TypedDict, total=False):
-    """AdaptiveConfig's fields once more, so that type checkers know them as keyword arguments.
-
-    A test holds that both name the same fields with the same types.
-    """
+    """AdaptiveConfig's fields once more, so that type checkers know them as keyword arguments."""
 
     window_size: int
     window_duration: timedelta
@@ -238,36 +217,18 @@ def _whole(name: str, value: object, least: int, most: int = _MOST_ITEMS) -> Non
         raise ValueError(f"{name} must be <= {most}, got {_shown(value)}")
 
 
-def _number(
-    name: str,
-    value: object,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float = 1e12,
-) -> None:
+def _number(name: str, value: object, least: float | None = None, most: float = 1e12) -> None:
+    """Hold a finite number within these bounds; without `least`, above zero."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong_type(name, "a number", value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
-    if above is not None and value <= above:
-        raise ValueError(f"{name} must be > {above:g}, got {_shown(value)}")
+    if least is None and value <= 0.0:
+        raise ValueError(f"{name} must be > 0, got {_shown(value)}")
     if least is not None and value < least:
         raise ValueError(f"{name} must be >= {least:g}, got {_shown(value)}")
     if value > most:
         raise ValueError(f"{name} must be <= {most:g}, got {_shown(value)}")
-
-
-def _span(name: str, value: object) -> None:
-    if not isinstance(value, timedelta):
-        raise _wrong_type(name, "a timedelta", value)
-    if value <= timedelta(0):
-        raise ValueError(f"{name} must be > 0, got {value!r}")
-
-
-def _flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise _wrong_type(name, "True or False", value)
 
 
 def _members(name: str, value: Any, wanted: str) -> list[Any]:

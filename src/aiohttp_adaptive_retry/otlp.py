@@ -6,12 +6,11 @@
         retry = AdaptiveRetryMiddleware(meter_provider=export.meter_provider)
         ...
 
-The SDK alone gets some things wrong (seen on 1.45): with a dead or mute collector `force_flush`
-ignores its limit, and a tracer provider's `shutdown` takes none, so that the process ends only when
-the exporter has given up; a forked child writes into the HTTP connection of its parent, and the
-data of both arrive damaged; and with older SDKs it writes its parent's series, too.
+The SDK alone gets some things wrong (seen on 1.45). With a dead or mute collector `force_flush`
+ignores its limit, and a tracer provider's `shutdown` takes none. A forked child writes into the
+HTTP connection of its parent, and with older SDKs its parent's series, too.
 
-Only this module needs the extra `otlp`; an application that sets OpenTelemetry up by itself needs
+Only this module needs the extra `otlp`. An application that sets OpenTelemetry up by itself needs
 neither: the middleware uses its global providers.
 """
 
@@ -25,19 +24,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import (
-        MetricExporter,
-        MetricReader,
-        PeriodicExportingMetricReader,
-    )
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 except ImportError as error:
     raise ImportError(
         "aiohttp_adaptive_retry.otlp needs the extra: pip install 'aiohttp-adaptive-retry[otlp]'"
@@ -77,17 +71,16 @@ class OtlpExport:
         self.meter_provider: Final = meter_provider
         #: None without `traces=True`.
         self.tracer_provider: Final = tracer_provider
-        self._close_timeout = close_timeout
-        self._closed = False
-        # For those who forget; what was counted since the last export would be lost.
+        self._close_timeout, self._closed = close_timeout, False
+        # Without a `close`, what was counted since the last export would be lost.
         atexit.register(self.close)
 
     def close(self) -> None:
         """Export once more and stop, within `close_timeout` whether the collector lives or not.
 
         Blocks so long: on a running loop, `await asyncio.to_thread(export.close)`. Never raises;
-        what could not be delivered is worth a line in the log. Closing again does nothing. It is
-        done at the interpreter's exit if nobody has; spans may then take `export_timeout`.
+        a loss is logged. Closing again does nothing. An export that nobody closed is closed at the
+        interpreter's exit; spans may then take `export_timeout`.
         """
         if self._closed:
             return
@@ -100,8 +93,7 @@ class OtlpExport:
         ]
         if self.tracer_provider is not None:
             jobs.append(self.tracer_provider.shutdown)
-        # At the same time and in threads of their own, as one of them knows no limit. What hangs
-        # is left behind: it does not keep the process alive.
+        # In threads, as one shutdown knows no limit. A daemon does not keep the process alive.
         threads = [threading.Thread(target=_quietly, args=(job,), daemon=True) for job in jobs]
         for thread, job in zip(threads, jobs, strict=True):
             try:
@@ -118,12 +110,7 @@ class OtlpExport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
 
 
@@ -139,12 +126,12 @@ def configure(
     """Export metrics, and with `traces` spans, to where OpenTelemetry's variables say.
 
     Args:
-        service_name: the resource's `service.name`. `service_version`: its `service.version`.
+        service_name, service_version: the resource's `service.name` and `service.version`. Its
             `service.instance.id` is random, and another one in a forked child.
         traces: make a tracer provider, too.
         export_interval: seconds between two exports of metrics.
         export_timeout: seconds that one export may take. Below the interval, so that a slow
-            collector costs a point of data and not a queue of them.
+            collector costs one point of data.
         close_timeout: seconds that `close` may take in all.
 
     Raises:
@@ -156,12 +143,12 @@ def configure(
     protocol, headers, certificates, compression, temporality, sampler and batches have only them.
 
     Temporality is cumulative unless `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` says
-    otherwise: a lost export then costs resolution and no counts, and Prometheus stores it so.
+    otherwise: a lost export then costs resolution and no counts.
 
-    Reads files and imports modules: call it before the loop runs. Sets nothing global; called
-    twice, it makes two exports that know nothing of each other. In a server that forks, call it
-    in each worker (gunicorn's `post_fork`) where you can: one that was made before goes on in the
-    child, but a histogram then begins there with what the parent had recorded.
+    Reads files and imports modules: call it before the loop runs. Sets nothing global; two calls
+    make two independent exports. In a server that forks, call it in each worker (gunicorn's
+    `post_fork`): an export made before goes on in the child, but a histogram then begins there
+    with what the parent had recorded.
     """
     for name, value in (
         ("export_interval", export_interval),
@@ -171,18 +158,20 @@ def configure(
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name} must be a number of seconds above 0, got {value!r}")
     # What can be refused comes first: a reader, once made, has a thread.
-    metric_exporter = _metric_exporter(export_timeout) if _exported("METRICS") else None
-    span_exporter = _span_exporter(export_timeout) if traces and _exported("TRACES") else None
-    resource = _resource(service_name, service_version)
+    metrics, spans = _exported("metrics"), traces and _exported("traces")
+    metric_exporter = _exporter("metrics", export_timeout) if metrics else None
+    span_exporter = _exporter("traces", export_timeout) if spans else None
+    named = {"service.name": service_name, "service.instance.id": str(uuid.uuid4())}
+    if service_version is not None:
+        named["service.version"] = service_version
+    # `Resource.create` lets its argument win over the environment; so the environment goes in last.
+    merged = Resource.create({**named, **OTELResourceDetector().detect().attributes})
+    resource = _ProcessResource(merged.attributes, merged.schema_url)
     readers: list[MetricReader] = []
     if metric_exporter is not None:
-        readers.append(
-            PeriodicExportingMetricReader(
-                metric_exporter,
-                _unless_set("OTEL_METRIC_EXPORT_INTERVAL", export_interval * 1000),
-                _unless_set("OTEL_METRIC_EXPORT_TIMEOUT", export_timeout * 1000),
-            )
-        )
+        interval = _unless_set("OTEL_METRIC_EXPORT_INTERVAL", export_interval * 1000)
+        timeout = _unless_set("OTEL_METRIC_EXPORT_TIMEOUT", export_timeout * 1000)
+        readers.append(PeriodicExportingMetricReader(metric_exporter, interval, timeout))
     tracer_provider = None
     if traces:
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -194,7 +183,7 @@ def configure(
 
 def destination(signal: Signal = "metrics") -> Destination:
     """Where the environment sends a signal; the signal's variables win over those for all."""
-    # http/protobuf is what the specification makes the default.
+    # The specification makes http/protobuf the default.
     protocol = _setting(signal, "PROTOCOL") or "http/protobuf"
     endpoint = _setting(signal, "ENDPOINT")
     default = "http://localhost:4317" if protocol == "grpc" else "http://localhost:4318"
@@ -208,9 +197,9 @@ def _setting(signal: Signal, name: str) -> str | None:
     return next((value for value in values if value), None)
 
 
-def _exported(signal: str) -> bool:
+def _exported(signal: Signal) -> bool:
     """Whether the environment leaves OTLP among the exporters of a signal."""
-    names = os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip() or "otlp"
+    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
     return "otlp" in (name.strip() for name in names.split(","))
 
 
@@ -223,7 +212,7 @@ class _ProcessResource(Resource):
     """A resource whose `service.instance.id` is another one in a forked child.
 
     Two processes that share all attributes would write the same series over each other. Newer SDKs
-    see to that by themselves, and then this is what they start from.
+    change the id by themselves.
     """
 
     def __init__(self, attributes: Mapping[str, Any], schema_url: str) -> None:
@@ -236,28 +225,12 @@ class _ProcessResource(Resource):
         """The attributes in this process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._child = Resource({**super().attributes, "service.instance.id": _instance_id()})
+            self._child = Resource({**super().attributes, "service.instance.id": str(uuid.uuid4())})
         return super().attributes if self._child is None else self._child.attributes
 
 
-def _resource(service_name: str, service_version: str | None) -> Resource:
-    ours = {"service.name": service_name, "service.instance.id": _instance_id()}
-    if service_version is not None:
-        ours["service.version"] = service_version
-    # `Resource.create` lets its argument win over the environment; so the environment goes in last.
-    resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-    return _ProcessResource(resource.attributes, resource.schema_url)
-
-
-def _instance_id() -> str:
-    return str(uuid.uuid4())
-
-
 class _OwnConnection:
-    """Before an HTTP exporter: a forked child opens connections of its own.
-
-    A child inherits its parent's open connection, and what both write into it arrives mixed.
-    """
+    """Before an HTTP exporter: a forked child opens its own, as writes of two processes mix."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -270,44 +243,24 @@ class _OwnConnection:
         return super().export(*args, **options)  # type: ignore[misc]
 
 
-# Imported when they are wanted: gRPC alone takes as long as all the rest.
+def _exporter(signal: Signal, timeout: float) -> Any:
+    """A signal's exporter. Its module is imported here, as gRPC takes as long as all the rest."""
+    protocol, limit = destination(signal).protocol, _limit(signal, timeout)
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter, trace_exporter
 
-
-def _metric_exporter(timeout: float) -> MetricExporter:
-    limit = _limit("metrics", timeout)
-    if _by_grpc("metrics"):
-        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc
-
-        return grpc.OTLPMetricExporter(timeout=limit)
-    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http
-
-    class HttpExporter(_OwnConnection, http.OTLPMetricExporter):
-        """With connections of its own in each process."""
-
-    return HttpExporter(timeout=limit)
-
-
-def _span_exporter(timeout: float) -> SpanExporter:
-    limit = _limit("traces", timeout)
-    if _by_grpc("traces"):
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
-
-        return grpc.OTLPSpanExporter(timeout=limit)
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
-
-    class HttpExporter(_OwnConnection, http.OTLPSpanExporter):
-        """With connections of its own in each process."""
-
-    return HttpExporter(timeout=limit)
-
-
-def _by_grpc(signal: Signal) -> bool:
-    protocol = destination(signal).protocol
-    if protocol not in ("grpc", "http/protobuf"):
+        if signal == "metrics":
+            return metric_exporter.OTLPMetricExporter(timeout=limit)
+        return trace_exporter.OTLPSpanExporter(timeout=limit)
+    if protocol != "http/protobuf":
         raise ValueError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL must be 'grpc' or 'http/protobuf', got {protocol!r}"
         )
-    return protocol == "grpc"
+    from opentelemetry.exporter.otlp.proto.http import metric_exporter as metrics
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as traces
+
+    kind = metrics.OTLPMetricExporter if signal == "metrics" else traces.OTLPSpanExporter
+    return type("HttpExporter", (_OwnConnection, kind), {})(timeout=limit)
 
 
 def _limit(signal: Signal, timeout: float) -> Any:
@@ -319,5 +272,5 @@ def _quietly(job: Callable[[], object]) -> None:
     try:
         job()
     except Exception as error:
-        # The service's work is done by now; that its last numbers are lost is worth a line only.
+        # The service's work is done by now, so the loss of its last numbers is worth a line only.
         _log.warning("telemetry may be lost: %s while it was closed", type(error).__qualname__)

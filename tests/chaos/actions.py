@@ -66,7 +66,7 @@ def interrupted(how: str) -> Action:
             if how == "reset":
                 hard_close(exchange)
                 return False
-            # With bytes unread the kernel would make a reset of it. TLS has no end of one side.
+            # The kernel would send a reset if bytes were unread. TLS has no end of one side.
             if exchange.writer.can_write_eof():
                 exchange.writer.write_eof()
             return exchange.writer.can_write_eof()
@@ -118,7 +118,7 @@ def handshake(server_side: Callable[[], ssl.SSLContext]) -> Action:
 
     async def run(exchange: Exchange) -> bool:
         await exchange.writer.start_tls(server_side())
-        # Where it comes to its end all the same, the client is to be the one who leaves.
+        # If the upload ends all the same, the client has to leave first.
         await exchange.reader.read()
         return False
 

@@ -229,9 +229,9 @@ class Crowd:
         return response
 
     def _judge_release(self) -> None:
-        """Held calls are let go on credit: a success gives two at most, and a second gives one.
+        """Parked calls are let go for tokens: a success gives two at most, and a second gives one.
 
-        Five were let go before the first success could be told, at most: a small burst, and one.
+        At most five are let go before the first success is known: a small burst, and one.
         """
         if self.up and self.retries > 5 + 2 * self.successes + self.elapsed:
             self.unlawful.append(

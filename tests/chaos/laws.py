@@ -8,7 +8,7 @@ from collections import Counter
 import aiohttp
 
 from aiohttp_adaptive_retry import OriginUnavailable
-from aiohttp_adaptive_retry.ledger import OUTCOMES
+from aiohttp_adaptive_retry.events import RESULTS
 
 from .bodies import BODIES
 from .faults import RETRIED
@@ -104,8 +104,8 @@ def _outcomes_are_counted(
     snapshot = world.retry.snapshot()
     assert snapshot.faults == 0
     expected = Counter(map(_ended, endings, tries))
-    counted = {name: getattr(snapshot.requests, name) for name in OUTCOMES}
-    assert counted == {name: expected[name] for name in OUTCOMES}
+    counted = {name: getattr(snapshot.requests, name) for name in RESULTS}
+    assert counted == {name: expected[name] for name in RESULTS}
     assert sum(counted.values()) == len(calls)
     reasons = Counter(snapshot.suppressed)
     unsafe = exhausted = fragile = 0
@@ -119,7 +119,7 @@ def _outcomes_are_counted(
             exhausted += 1
         elif BODIES[call.body].fragile:
             fragile += 1
-    # A call that was refused or has failed, and no other, says once why.
+    # Only a call that was refused or has failed has a reason, and it has exactly one.
     assert reasons.total() == sum(
         expected[name] for name in ("failed_without_retry", "failed_after_retry", "refused")
     )
@@ -162,7 +162,7 @@ def _waste_is_paid_for(world: World) -> None:
 
 
 def _nothing_is_held(world: World) -> None:
-    """No call is in flight or held, and every token that was reserved is spent or back."""
+    """No call is in flight or parked, and every token that was reserved is spent or back."""
     for origin in world.retry.snapshot().origins:
         assert (origin.in_flight, origin.held) == (0, 0)
         assert 0.0 <= origin.budget_available <= origin.budget_limit

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiohttp_adaptive_retry.ledger import OUTCOMES
+from aiohttp_adaptive_retry.events import RESULTS
 
 from .faults import OK, Script
 from .stepping import Complaints, Moment, cancelled_at
@@ -54,14 +54,14 @@ WAYS = {
     "attempt timeout in an upload": Way(
         ("deaf", OK), Call("PUT", "bytes"), config={"attempt_timeout": 0.05}
     ),
-    "hold for news": Way(("refused", "refused", "refused", OK), ends=(200,)),
-    "hold that comes to nothing": Way(("refused",), ends=("ClientConnectorError",)),
-    "hold with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
+    "parked for news": Way(("refused", "refused", "refused", OK), ends=(200,)),
+    "parked in vain": Way(("refused",), ends=("ClientConnectorError",)),
+    "parked with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
     "arrival of an answer to be kept": Way(("RST", "RST", "503, half a body", OK), before=2),
     "admission": Way((*DOWN, OK), config={"admission": True}, before=len(DOWN)),
     "admission refused": Way(
         (*DOWN, OK),
-        # Held once, and then refused.
+        # Parked once, and then refused.
         config={"admission": True, "hold_cap": 0.05},
         before=len(DOWN),
         ends=("OriginUnavailable",),
@@ -72,7 +72,7 @@ WAYS = {
 @pytest.mark.parametrize("moment", ["waiting", "come"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 async def test_cancelled_at_every_wait(way: Way, moment: Moment, tmp_path: Path) -> None:
-    """Nothing is left: no connection, no token taken, no call held, no task, no complaint; and the
+    """Nothing is left: no connection, no reserved token, no parked call, no task, no complaint. The
     call is counted once, as ignored.
     """
     complaints = Complaints()
@@ -105,7 +105,7 @@ async def _run(way: Way, at: int, moment: Moment, folder: Path) -> tuple[bool, i
         # One call more, counted once.
         counts = {
             name: getattr(snapshot.requests, name) - getattr(before.requests, name)
-            for name in OUTCOMES
+            for name in RESULTS
         }
         assert sum(counts.values()) == 1, (at, counts)
         answered = world.attempts and world.attempts[-1].came_to == 200

@@ -106,7 +106,7 @@ async def test_a_fault_that_happens_once(name: str, tls: bool, tmp_path: Path) -
 
 @pytest.mark.parametrize(("name", "tls"), MEETINGS, ids=IDS)
 async def test_a_fault_that_stays(name: str, tls: bool, tmp_path: Path) -> None:
-    """In the end the caller gets what aiohttp alone would have given: status, body, exception."""
+    """The caller finally gets what aiohttp alone would have given: status, body, exception."""
     fault = ANSWERS[name]
 
     async def check(call: Call) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientRequest, ClientResponse
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry.books import Call
+from aiohttp_adaptive_retry._call import Call
 
 from ..kit.waiting import until
 from .crowd import Crowd, SlowCallbacks
@@ -43,13 +43,13 @@ def _blocks(crowd: Crowd) -> int:
 async def test_a_thousand_calls_through_an_outage_and_back(
     record: Callable[[str, object], None],
 ) -> None:
-    """Held calls ask nothing of a server that is away, and come back no faster than it can be seen
-    to cope; all of them end, nothing of them stays, and none of it stops the loop.
+    """Parked calls ask nothing of a server that is away. They come back no faster than the server
+    is seen to cope. All of them end, nothing of them stays, and the loop never stops.
     """
-    # As patient as a machine is slow: what is to be seen here is not how long that takes.
+    # Longer than the default, since a slow machine must not end the parking.
     config = AdaptiveConfig(hold_cap=35.0)
-    # What other tests of this process left is not ours to judge; held here, so that no identity of
-    # theirs is given out again.
+    # Objects that other tests left are not judged here. They are kept alive, so that no new object
+    # gets one of their identities.
     gc.collect()
     earlier = {id(thing): thing for thing in gc.get_objects() if isinstance(thing, _OF_A_CALL)}
     async with Crowd(config) as crowd:
@@ -65,17 +65,17 @@ async def test_a_thousand_calls_through_an_outage_and_back(
             await _until_all_have_asked(crowd)
             await asyncio.sleep(AWAY)
             peak = _blocks(crowd)
-            (held,) = retry.snapshot().origins
+            (down,) = retry.snapshot().origins
             ended = sum(call.done() for call in calls)
-            assert held.state == "down"
-            assert held.held > THOUSAND / 2
-            assert held.in_flight == THOUSAND - ended
+            assert down.state == "down"
+            assert down.held > THOUSAND / 2
+            assert down.in_flight == THOUSAND - ended
             # Each call has asked once, and the budget is all that was asked beyond that.
             assert sum(crowd.arrivals.values()) == THOUSAND + crowd.retries
             assert crowd.retries <= origin.budget_available + config.budget_floor * crowd.elapsed
             away = crowd.retries
 
-            # Back. Who is held hears of it from somebody who is not.
+            # Back. Parked calls hear of it from a call that is not parked.
             crowd.begin(up=True)
             assert await crowd.call() == 200
             others = asyncio.create_task(_others(crowd))

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
-from aiohttp_adaptive_retry.errors import error_name
+from aiohttp_adaptive_retry._errors import error_name
 
 from ..kit.clock import Clock
 from ..kit.faults import Action, Exchange, FaultServer

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aiohttp_adaptive_retry import telemetry
+from aiohttp_adaptive_retry._telemetry import metrics
 from tools import dashboard as script
 from tools.panels import panels, queries
 
@@ -28,9 +28,9 @@ _UNITS = {"By": "_bytes", "s": "_seconds"}
 
 def exported() -> Iterator[tuple[str, bool]]:
     """Every metric of ours by its name in Prometheus, and whether it only grows."""
-    for name, metric in telemetry._COUNTERS.items():
+    for name, metric in metrics.COUNTERS.items():
         yield f"adaptive_retry_{name.replace('.', '_')}_total", metric.unit != ""
-    for name, metric in telemetry._LEVELS.items():
+    for name, metric in metrics.LEVELS.items():
         suffix = _UNITS.get(metric.unit, "")
         yield f"adaptive_retry_{name.replace('.', '_')}{suffix}", False
     yield "adaptive_retry_retry_delay_seconds_bucket", True

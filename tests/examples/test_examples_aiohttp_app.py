@@ -53,7 +53,7 @@ def test_requests_are_proxied_retried_and_counted() -> None:
 
 
 def test_one_session_serves_all_requests() -> None:
-    """What is learnt outlives a request: the counts of two requests stand together."""
+    """The middleware outlives a request: the counts of two requests add up."""
     with ScriptedServer() as upstream, application(upstream.url) as port:
         get(port, "/proxy/a")
         get(port, "/proxy/b")

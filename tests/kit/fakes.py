@@ -29,7 +29,7 @@ class Request:
     """As much of a ClientRequest as the middleware looks at."""
 
     def __init__(self, url: URL = ORIGIN, method: str = "GET") -> None:
-        self.url = url
+        self.url = self.original_url = url
         self.method = method
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.body = b""

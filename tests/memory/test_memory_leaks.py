@@ -1,8 +1,7 @@
-"""The mission guide's leak test, at ten and at a thousand times the window, and the bounds beyond.
+"""Memory is stable at ten and at a thousand times the window, and beyond.
 
-The three patterns of the guide, each pointed at where it is: proactive trimming and expiry by time
-in window.py (`Window.append`, `Window.settle`), clean-up by resources in memory.py and origins.py
-(`MemoryGuard`, `Origins.tick`).
+Three patterns bound it. `Window.append` trims at every insertion. `Window.expire` drops what is too
+old. `MemoryGuard` and `Sweeper.tick` cut windows when memory is short.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.memory
 
 
 def test_the_profiler_sees_a_leak() -> None:
-    """What is to find leaks finds one."""
+    """The profiler finds a leak of a known size."""
     leak: list[bytes] = []
     with MemoryProfiler() as profiler:
         assert profiler.get_current_memory_mb() < 0.01
@@ -63,7 +62,7 @@ async def test_pattern_one_trims_at_every_insertion(times: int) -> None:
 
 @pytest.mark.parametrize("times", [10, 1000])
 async def test_pattern_two_expires_by_time(times: int) -> None:
-    """What is older than the window's duration is gone, with the arrays that it stood in."""
+    """Attempts older than the window's duration are gone, and so are their arrays."""
     clock = Clock()
     strategy = AdaptiveStrategy(
         clock=clock, window_size=10**6, window_duration=timedelta(seconds=100)
@@ -72,19 +71,19 @@ async def test_pattern_two_expires_by_time(times: int) -> None:
         for _ in range(times * 100):
             clock.now += 1
             await strategy.should_retry(OSError())
-            assert len(strategy.window) <= 101
+            assert len(strategy._origin.window) <= 101
         assert profiler.get_current_memory_mb() < 0.05
 
 
 async def test_pattern_three_cuts_under_pressure() -> None:
     """Above the threshold a full window is cut to its newest attempts, and memory comes back."""
     rig = Rig(window_size=200_000, pressure_window_size=100)
-    guard = rig.middleware._origins.guard
+    guard = rig.middleware._registry.guard
     resident = guard.usage
     guard._resident = lambda: resident
     guard._fullness = lambda: 0.0
     await rig.call()
-    window = rig.middleware._origins.listed()[0].strategy.window
+    window = rig.middleware._registry.listed()[0].window
     with MemoryProfiler() as profiler:
         for _ in range(200_000):
             window.append(rig.clock.now, 0)

@@ -101,7 +101,7 @@ def mute() -> Iterator[int]:
 @pytest.mark.parametrize("receiver", [nobody, mute])
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_no_collector_is_no_trouble(receiver: Any, protocol: str) -> None:
-    """Where none is there, or one that never answers, calls go on and the end comes in time."""
+    """Calls go on, and the program ends in time, if no collector is there or none answers."""
     with Upstream(0.05) as server, receiver() as port:
         with application(
             server.url,

@@ -14,7 +14,7 @@ from yarl import URL
 from ..kit.agent import running_agent
 from ..kit.fakes import Rig
 from ..kit.waiting import eventually
-from ..test_telemetry import TABLE
+from ..telemetry.table import TABLE
 
 pytestmark = pytest.mark.wire
 

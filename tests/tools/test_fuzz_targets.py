@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry import AdaptiveStrategy
-from aiohttp_adaptive_retry.budget import RetryBudget
-from aiohttp_adaptive_retry.window import Window
+from aiohttp_adaptive_retry._origin.window import Window
+from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
+from aiohttp_adaptive_retry._policy.cost import RetryBudget
+from aiohttp_adaptive_retry.policy import SEND, Action
 from tools import fuzz_targets
 from tools.fuzz_targets import TARGETS
 
@@ -54,10 +55,10 @@ def test_a_window_that_forgets_to_expire_is_noticed(monkeypatch: pytest.MonkeyPa
 def test_a_token_that_is_not_asked_for_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A retry without a token breaks the target."""
 
-    def free(self: Any, now: float, trial: Any) -> bool:
-        return True
+    def free(self: Any, now: float, call: Any, state: Any, delay: float = 0.0) -> Action:
+        return SEND
 
-    monkeypatch.setattr(AdaptiveStrategy, "_reserve", free)
+    monkeypatch.setattr(AdaptivePolicy, "_retry", free)
     assert broken("deciding")
 
 
@@ -67,7 +68,7 @@ def test_a_budget_without_a_cap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     def grow(self: RetryBudget) -> None:
         self.tokens += 30.0
 
-    monkeypatch.setattr(RetryBudget, "refund", grow)
+    monkeypatch.setattr(RetryBudget, "give_back", grow)
     assert broken("deciding")
 
 

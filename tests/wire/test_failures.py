@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-from aiohttp_adaptive_retry import attempt
+from aiohttp_adaptive_retry._http import release
 
 from ..kit.calls import books, is_idle, plainly, retrying, tokens
 from ..kit.clock import Clock
@@ -402,7 +402,7 @@ async def test_a_total_timeout_while_an_answer_is_let_go_of_is_final(
 ) -> None:
     """The deadline may come in the moment that a body is given to end; nothing is sent after it."""
     # So long a moment that the deadline is sure to come in it.
-    monkeypatch.setattr(attempt, "_DRAIN_SECONDS", 60.0)
+    monkeypatch.setattr(release, "_DRAIN_SECONDS", 60.0)
     server = await serve(endless(503), reply())
     clock = Clock()
     session = open_session(retry := retrying(clock), timeout=short, limit=1)

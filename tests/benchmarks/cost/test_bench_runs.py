@@ -101,7 +101,7 @@ def test_the_command_runs_whole(tmp_path: Path) -> None:
 
 
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt section is an error that names what there is."""
+    """A misspelt section is an error that names the sections."""
     with pytest.raises(SystemExit):
         main(["--only", "speed"])
     assert "loopback" in capsys.readouterr().err

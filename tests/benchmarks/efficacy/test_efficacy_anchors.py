@@ -10,19 +10,11 @@ from functools import partial
 
 import pytest
 
-from benchmarks.efficacy.policy import (
-    Action,
-    Call,
-    GiveUp,
-    Outcome,
-    Policy,
-    PolicyFactory,
-    Send,
-    Wait,
-)
+from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, GiveUp, Policy, Send, Wait
+from benchmarks.efficacy.policy import Call, PolicyFactory, failure
 from benchmarks.efficacy.registry import POLICIES
 
-OK = Outcome(True, "", 0.01)
+OK = AttemptOutcome(True, "", 0.01)
 _idents = itertools.count()
 
 
@@ -59,10 +51,9 @@ class Driver:
             waited = 0.0
             call.attempts += 1
             if call.attempts > succeed_after:
-                self.policy.result(self.now, call, OK)
+                self.policy.outcome(self.now, call, OK)
                 return waits
-            outcome = Outcome(False, error, 0.01, retry_after)
-            action = self.policy.result(self.now, call, outcome)
+            action = self.policy.outcome(self.now, call, failure(error, 0.01, retry_after))
 
 
 @pytest.mark.parametrize(
@@ -122,14 +113,13 @@ def test_envoy_allows_three_concurrent_retries() -> None:
     for call in calls:
         driver.policy.arrive(0.0, call)
         call.attempts = 1
-    failure = Outcome(False, "503", 0.01)
-    actions = [driver.policy.result(0.0, call, failure) for call in calls]
+    actions = [driver.policy.outcome(0.0, call, failure("503", 0.01)) for call in calls]
     assert [type(a) for a in actions] == [Wait, Wait, Wait, GiveUp]
-    driver.policy.abandon(0.0, calls[0])
+    driver.policy.cancel(0.0, calls[0])
     calls.append(Call(9, 0, 0.0, 1e6, 0, False))
     driver.policy.arrive(0.0, calls[-1])
     calls[-1].attempts = 1
-    action = driver.policy.result(0.0, calls[-1], Outcome(False, "503", 0.01))
+    action = driver.policy.outcome(0.0, calls[-1], failure("503", 0.01))
     assert isinstance(action, Wait)
 
 
@@ -191,7 +181,7 @@ def test_polly_breaks_at_a_tenth_and_tries_again_after_five_seconds() -> None:
     for _ in range(11):
         driver.policy.arrive(0.0, call)
         call.attempts = 1
-        driver.policy.result(0.0, call, Outcome(False, "503", 0.01))
+        driver.policy.outcome(0.0, call, failure("503", 0.01))
     assert driver.call("503") == [-1.0]
     driver.now += 5.0
     assert driver.call("", succeed_after=0) == []

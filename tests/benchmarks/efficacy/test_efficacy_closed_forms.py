@@ -12,9 +12,9 @@ from typing import Literal
 
 import pytest
 
+from aiohttp_adaptive_retry.policy import AttemptOutcome, CallView
 from benchmarks.efficacy.anchors_loops import Loop
 from benchmarks.efficacy.engine import simulate
-from benchmarks.efficacy.policy import Call, Outcome
 from benchmarks.efficacy.world import Arrival, Steps, World
 
 NEVER = 1e9
@@ -82,7 +82,7 @@ class Attempts(Loop):
 
     limit = 1
 
-    def delay(self, now: float, call: Call, outcome: Outcome) -> float | None:
+    def delay(self, now: float, call: CallView, outcome: AttemptOutcome) -> float | None:
         """Return 0 while attempts are left."""
         return 0.0 if call.attempts < self.limit else None
 

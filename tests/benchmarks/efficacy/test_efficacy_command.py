@@ -18,13 +18,13 @@ def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "quiet_outage" in printed
     assert "stamina" in printed
-    result = json.loads(path.read_text())
-    cell = result["conditions"]["quiet_outage"]
+    written = json.loads(path.read_text())
+    cell = written["conditions"]["quiet_outage"]
     assert cell["clairvoyant"]["regret"] == 0.0
     assert max(cell["none"]["regret"], cell["fixed3"]["regret"]) == pytest.approx(1.0)
     assert cell["clairvoyant_admit"]["regret"] < 0.0 == cell["clairvoyant_admit"]["regret_admit"]
     assert len(cell["stamina"]["value"]["by_seed"]) == 2
-    assert result["policies"]["stamina"]["worst_in"] == "quiet_outage"
+    assert written["policies"]["stamina"]["worst_in"] == "quiet_outage"
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
+from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, CallView, GiveUp, Wait
 from benchmarks.efficacy.anchors_loops import FixedThree, Loop
 from benchmarks.efficacy.clairvoyant import simulate_bound
 from benchmarks.efficacy.conditions import CONDITIONS, make_world
 from benchmarks.efficacy.engine import Run, simulate
-from benchmarks.efficacy.policy import ERRORS, Action, Call, GiveUp, Outcome, Wait
+from benchmarks.efficacy.policy import ERRORS, Call
 from benchmarks.efficacy.registry import POLICIES
 from benchmarks.efficacy.scoring import regret, score
 from benchmarks.efficacy.world import RateLimit, Steps, World
@@ -101,17 +102,18 @@ def test_overload_outlives_its_cause() -> None:
 
 def test_a_hold_that_outlasts_the_deadline_is_cut_there() -> None:
     """The call fails at its deadline, having waited all the time; nothing was sent."""
-    abandoned: list[float] = []
+    cancelled: list[float] = []
 
     class Holder(Loop):
-        def arrive(self, now: float, call: Call) -> Action:
+        def arrive(self, now: float, call: CallView) -> Action:
             return Wait(1e6)
 
-        def abandon(self, now: float, call: Call) -> None:
-            abandoned.append(now - call.deadline)
+        def cancel(self, now: float, call: CallView) -> None:
+            assert call.deadline is not None
+            cancelled.append(now - call.deadline)
 
     run = simulate(shorten(make_world("errors_1%", 0), 50), Holder)
-    assert abandoned == [0.0] * 50
+    assert cancelled == [0.0] * 50
     assert not run.attempt_times
     assert {record.ok for record in run.records} == {False}
     assert all(math.isclose(r.waiting, r.ended - r.started) for r in run.records)
@@ -121,7 +123,7 @@ def test_giving_up_at_once_costs_nothing() -> None:
     """A call that is not sent has value 0; its reason is counted."""
 
     class Never(Loop):
-        def arrive(self, now: float, call: Call) -> Action:
+        def arrive(self, now: float, call: CallView) -> Action:
             return GiveUp("never")
 
     run = simulate(shorten(make_world("errors_1%", 0), 50), Never)
@@ -133,10 +135,10 @@ def test_a_policy_that_waits_for_ever_without_waiting_is_caught() -> None:
     """Endless waits of zero seconds raise instead of hanging."""
 
     class Spinner(Loop):
-        def arrive(self, now: float, call: Call) -> Action:
+        def arrive(self, now: float, call: CallView) -> Action:
             return Wait(0.0)
 
-        def wake(self, now: float, call: Call) -> Action:
+        def wake(self, now: float, call: CallView) -> Action:
             return Wait(0.0)
 
     with pytest.raises(RuntimeError, match="again and again"):
@@ -153,11 +155,11 @@ def test_outages_are_seen_as_they_are(condition: str, error: str) -> None:
     errors: Counter[str] = Counter()
 
     class Watcher(Loop):
-        def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+        def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
             sent = now - outcome.latency
             if start <= sent < end - world.attempt_timeout:
-                errors[outcome.error] += 1
-            return super().result(now, call, outcome)
+                errors[outcome.error_type] += 1
+            return super().outcome(now, call, outcome)
 
     simulate(world, Watcher)
     assert set(errors) == {error}
@@ -172,16 +174,17 @@ def test_rate_limits_hold_and_say_when_to_come_back() -> None:
     passed: Counter[tuple[int, int]] = Counter()
 
     class Watcher(Loop):
-        def result(self, now: float, call: Call, outcome: Outcome) -> Action:
+        def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
+            assert isinstance(call, Call)
             sent = now - outcome.latency
             index = limit.index(call.client, sent)
-            if outcome.error == "429":
+            if outcome.error_type == "429":
                 assert outcome.retry_after is not None
                 left = limit.start(call.client, index + 1) - sent
                 assert outcome.retry_after == max(1, math.ceil(left - 1e-9))
             else:
                 passed[call.client, index] += 1
-            return super().result(now, call, outcome)
+            return super().outcome(now, call, outcome)
 
     simulate(world, Watcher)
     assert max(passed.values()) <= 5 + 1  # latency of 0: rounding may shift one at the edge

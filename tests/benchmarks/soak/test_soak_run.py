@@ -39,7 +39,7 @@ def soak(folder: Path, seconds: float, *arguments: str) -> subprocess.CompletedP
 
 
 def test_nothing_grows(tmp_path: Path) -> None:
-    """Mixed faults, many origins, a collector that comes and goes: all series are flat."""
+    """Mixed faults, many origins, a collector that starts and stops: all series are flat."""
     done = soak(tmp_path, SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "GROWS" not in done.stdout

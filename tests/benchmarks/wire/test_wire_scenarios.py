@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.wire, pytest.mark.timeout(120)]
 
 PLAIN, OURS, ADMITTING = "plain loop", "ours", "ours, admission"
 OUTAGES = ("outage_refused", "outage_503")
-# Until the first failures have taught what there is to know, seconds.
+# Seconds until the policy has learnt from the first failures.
 LEARNT = 2.0
 
 

@@ -1,0 +1,281 @@
+"""One call's driver, without I/O: outcomes go in, actions come out. It sends and awaits nothing.
+
+A driver records what attempts came to, asks the policy, holds the bounds that are the caller's
+(attempts, deadline, memory), tells the listeners, and lets clean-up run when it is due. Nothing
+here makes a call fail: each method catches what goes wrong in it, and then lets the call end as it
+would without us.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from ._origin.counters import ErrorCatalogue, Faults
+from ._origin.memory import MemoryGuard
+from ._origin.registry import Origin
+from ._origin.sweeper import Sweeper
+from ._origin.window import OK
+from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
+from .config import AdaptiveConfig
+from .events import CallResult, Label
+
+_F = TypeVar("_F")
+
+# A fault of our own ends the call; it is counted as a fault, and not as a reason.
+_FAULT: Final = GiveUp("fault")
+
+
+@dataclass(slots=True, eq=False)
+class SafeClock:
+    """A clock that always gives a number: the injected one, or the real one where that breaks.
+
+    No method of the middleware: the telemetry keeps it, and must not keep a middleware alive.
+    """
+
+    _clock: Callable[[], float]
+    _faults: Faults
+
+    def __call__(self) -> float:
+        try:
+            return float(self._clock())
+        except Exception as error:
+            self._faults(error)
+            return time.monotonic()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call, once it is more than a first success: the `CallView` of policies."""
+
+    origin: Origin
+    #: When it began, and when its newest attempt was sent.
+    started: float
+    sent_at: float
+    #: Attempts sent so far, and requests sent before a redirect led here.
+    attempts: int = 0
+    requests_before: int = 0
+    #: When the call must have ended; None for never.
+    deadline: float | None = None
+    state: Any = None
+    #: Seconds of waiting that were asked for since the newest attempt failed.
+    waited: float = 0.0
+    #: What the newest attempt brought is let go of, so the call can't end without another one.
+    must_send: bool = False
+    ended: bool = False
+
+    @property
+    def resends(self) -> int:
+        """Requests sent before the newest one, for whatever reason."""
+        return self.requests_before + self.attempts - 1
+
+    @property
+    def label(self) -> Label:
+        """What the call's origin is counted under."""
+        return self.origin.counters.label
+
+
+@dataclass(slots=True, eq=False)
+class CallDriver:
+    """Drives the calls of one middleware, strategy or simulated client. One loop; O(1).
+
+    For one call: `arrive` (where first attempts are asked about), then after each `Send` the
+    attempt and `sent`, then `outcome`, then after each `Wait` the wait and `wake`. `cancel` ends a
+    call at any point.
+    """
+
+    _config: AdaptiveConfig
+    _catalogue: ErrorCatalogue
+    _guard: MemoryGuard
+    _sweeper: Sweeper
+    _faults: Faults
+
+    def arrive(self, now: float, call: Call) -> Action:
+        """Ask about the first attempt. After `GiveUp` the call is over, unsent."""
+        try:
+            return self._settle(now, call, call.origin.policy.arrive(now, call))
+        except Exception as fault:
+            self._faults(fault)
+            return SEND
+
+    def sent(self, now: float, call: Call) -> None:
+        """Count an attempt that is sent now."""
+        call.attempts += 1
+        call.sent_at = now
+        waited, call.waited = call.waited, 0.0
+        if call.attempts > 1:
+            try:
+                for listener in call.origin.listeners:
+                    listener.retry_sent(call, waited)
+            except Exception as fault:
+                self._faults(fault)
+
+    def outcome(
+        self,
+        now: float,
+        call: Call,
+        outcome: AttemptOutcome,
+        obstacle: Reason | None = None,
+        text: str | None = None,
+    ) -> Action:
+        """Record what an attempt came to, and ask what is next.
+
+        Args:
+            call: after `GiveUp`, and after a success, it is over and counted.
+            obstacle: why the request can't be sent again, whatever the policy says:
+                `not_idempotent` or `body_not_replayable`.
+            text: the error's text, where texts are recorded.
+        """
+        success: CallResult = "retry_success" if call.attempts > 1 else "first_success"
+        try:
+            origin = call.origin
+            if origin.window.end - origin.window.appended != origin.caught_up:
+                _catch_up(origin)
+            if outcome.ok:
+                origin.window.append(now, OK)
+                origin.policy.outcome(now, call, outcome)
+                self._end(now, call, success)
+                return SEND
+            code, name = self._catalogue.entry(outcome.error_type)
+            if obstacle != "not_idempotent":
+                if call.attempts >= self._config.max_attempts:
+                    obstacle = "max_attempts"
+                elif not outcome.replayable:
+                    obstacle = "not_retryable"
+                elif obstacle is None and self._guard.container_pressure:
+                    # A waiting call holds its request and body; near the limit that may kill.
+                    obstacle = "memory_pressure"
+            if obstacle is not None or name != outcome.error_type:
+                outcome = outcome._replace(error_type=name, replayable=obstacle is None)
+            call.must_send = not outcome.can_wait
+            call.waited = 0.0
+            for listener in origin.listeners:
+                listener.attempt_failed(call, outcome)
+            origin.window.append(now, code)
+            if text is not None:
+                origin.note_text(text)
+            return self._settle(now, call, origin.policy.outcome(now, call, outcome), obstacle)
+        except Exception as fault:
+            return self._broken(now, call, fault, success if outcome.ok else _failure(call))
+
+    def wake(self, now: float, call: Call) -> Action:
+        """Ask again, after the wait that the last answer asked for."""
+        try:
+            origin = call.origin
+            if origin.window.end - origin.window.appended != origin.caught_up:
+                _catch_up(origin)
+            action = origin.policy.wake(now, call)
+            if action is SEND or (call.must_send and isinstance(action, GiveUp)):
+                return SEND
+            return self._settle(now, call, action)
+        except Exception as fault:
+            if call.must_send or not call.attempts:
+                self._faults(fault)
+                return SEND
+            return self._broken(now, call, fault, _failure(call))
+
+    def cancel(self, now: float, call: Call) -> None:
+        """End a call that was cancelled, or whose error says nothing about the origin."""
+        try:
+            if not call.ended:
+                call.origin.policy.cancel(now, call)
+                self._end(now, call, "ignored")
+        except Exception as fault:
+            self._broken(now, call, fault, "ignored")
+
+    def first_success(self, now: float, origin: Origin, latency: float) -> None:
+        """Record a call that succeeded at once; only the policy is told, and without a `Call`."""
+        try:
+            origin.ended += 1
+            origin.counters.first_success += 1
+            if origin.window.end - origin.window.appended != origin.caught_up:
+                _catch_up(origin)
+            origin.window.append(now, OK)
+            origin.policy.succeeded(now, latency)
+            self.count(now, origin)
+        except Exception as fault:
+            self._faults(fault)
+
+    def _settle(
+        self, now: float, call: Call, action: Action, obstacle: Reason | None = None
+    ) -> Action:
+        """Hold the caller's bounds against the policy's action; end the call if it is over."""
+        reason: str | None = obstacle
+        if isinstance(action, Wait):
+            if not 0.0 <= action.seconds < math.inf:
+                raise ValueError(f"seconds must be >= 0 and finite, got {action.seconds}")
+            if call.deadline is not None and action.seconds >= call.deadline - now:
+                if call.must_send and call.waited:
+                    return SEND
+                reason = reason or "deadline"
+            if reason is None:
+                call.waited += action.seconds
+                call.must_send = call.must_send or action.committed
+        elif isinstance(action, GiveUp) and isinstance(action.reason, str):
+            reason = reason or action.reason
+        elif not isinstance(action, Send):
+            raise TypeError(f"a policy must answer with Send, Wait or GiveUp, got {action!r}")
+        if reason is None:
+            return action
+        if not isinstance(action, GiveUp):
+            call.origin.policy.cancel(now, call)
+        self._end(now, call, _failure(call), reason)
+        return GiveUp(reason)
+
+    def _broken(self, now: float, call: Call, fault: Exception, result: CallResult) -> Action:
+        """Our own bookkeeping failed: the call ends as it would without us, and is counted."""
+        self._faults(fault)
+        try:
+            if not call.ended:
+                self._end(now, call, result)
+                if result != "ignored":
+                    # The policy gets back what it has reserved; of an ignored call it has heard.
+                    call.origin.policy.cancel(now, call)
+        except Exception as another:
+            self._faults(another)
+        return _FAULT
+
+    def _end(self, now: float, call: Call, result: CallResult, reason: str | None = None) -> None:
+        """Count a call that is over, once."""
+        call.ended = True
+        origin = call.origin
+        origin.ended += 1
+        for listener in origin.listeners:
+            listener.call_ended(call, result, reason)
+        self.count(now, origin)
+
+    def count(self, now: float, origin: Origin) -> None:
+        """Count an operation, and those of the fast path before it; tick if that is due."""
+        sweeper, window = self._sweeper, origin.window
+        new = window.end - origin.swept
+        sweeper.operations -= new if new > 0 else 1
+        origin.swept = window.end
+        if sweeper.operations <= 0 or not now < sweeper.due:
+            sweeper.tick(now)
+        # The operation that makes a sweep due has to come here, so the fast path ends before it.
+        until = min(origin.policy.quiet_until, sweeper.due)
+        window.renew_lease(window.end + sweeper.operations - 1, until)
+
+
+def _catch_up(origin: Origin) -> None:
+    """Tell the policy of successes that were only written into the window."""
+    behind = origin.untold
+    # In this order another thread may miss some for a moment, and counts none twice.
+    origin.caught_up += behind
+    origin.policy.catch_up(behind)
+
+
+def _failure(call: Call) -> CallResult:
+    if not call.attempts:
+        return "refused"
+    return "failed_after_retry" if call.attempts > 1 else "failed_without_retry"
+
+
+def checked_callable(name: str, value: _F) -> _F:
+    """The value itself, if it can be called; else a TypeError that names the argument."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+    return value

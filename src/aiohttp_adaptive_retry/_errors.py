@@ -1,0 +1,79 @@
+"""Errors: what they are called, their texts with nothing secret in them, and the one of our own."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import aiohttp
+
+
+class OriginUnavailable(aiohttp.ClientError):
+    """A first attempt was not sent, since its origin would not have served it.
+
+    Only with `admission=True`, or with a policy of your own that gives up before an attempt. None
+    of the `ClientError`s that make aiohttp run the middlewares a second time.
+
+    Args:
+        reason: `origin_down`, `congested`, `limited` or, where the call's deadline would have come
+            before it could be sent, `deadline`.
+    """
+
+    def __init__(self, reason: str = "origin_down") -> None:
+        super().__init__(f"not sent: {reason}")
+        self.reason = reason
+
+
+def error_name(error: BaseException) -> str:
+    """OpenTelemetry's `error.type`: the class's qualified name, without functions around it.
+
+    >>> error_name(TimeoutError())
+    'TimeoutError'
+    """
+    return type(error).__qualname__.rpartition("<locals>.")[2]
+
+
+def error_type(error: BaseException) -> str:
+    """OpenTelemetry's `error.type`: a status where the server (or a proxy) gave one."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return str(error.status)
+    return error_name(error)
+
+
+# Path, query and fragment end at white space, a quote or an angle bracket.
+_URL: Final = re.compile(
+    # Bounded, or a long run of letters would cost the square of its length.
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,15}://)(?:[^\s/?#'\"<>]*@)?(?P<host>[^\s/?#'\"<>@]*)"
+    r"(?:[/?#][^\s'\"<>]*)?"
+)
+
+
+def error_text(error: BaseException, max_length: int) -> str:
+    """The error's text, cut to `max_length`, its URLs down to scheme, host and port.
+
+    What a server sent is left out: aiohttp puts raw header lines into the texts of protocol
+    errors, and whole response heads into `ServerDisconnectedError`.
+
+    >>> error_text(ValueError("no route to https://me:pw@example.com:8443/a?token=b now"), 200)
+    'no route to https://example.com:8443 now'
+    """
+    if isinstance(error, aiohttp.ClientResponseError):
+        return str(error.status)[:max_length]
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        return "Server disconnected"[:max_length]
+    if isinstance(error, aiohttp.InvalidURL):
+        return "Invalid URL"[:max_length]
+    try:
+        text = str(error)
+    except Exception:
+        return ""
+    return without_paths(text, max_length)
+
+
+def without_paths(text: str, max_length: int) -> str:
+    """A text cut to `max_length`, its URLs down to scheme, host and port."""
+    if "://" not in text:
+        return text[:max_length]
+    # A text can be of any size, so it is cut before the search. A URL that is cut keeps its scheme
+    # in front, and is still found.
+    return _URL.sub(r"\g<scheme>\g<host>", text[: 4 * max_length + 1024])[:max_length]

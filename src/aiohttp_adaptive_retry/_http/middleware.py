@@ -1,0 +1,400 @@
+"""The middleware: send, and send again where that is worth it. It sends and waits; nothing else.
+
+What an attempt came to is said in classify.py. What is next is said by the call's driver
+(`CallDriver`), which asks the origin's policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as _random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+from aiohttp.payload import Payload
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from .._call import Call, CallDriver, SafeClock, checked_callable
+from .._errors import OriginUnavailable, error_text
+from .._origin.counters import Faults
+from .._origin.registry import Registry
+from .._origin.sweeper import Sweeper
+from .._policy.protocol import Action, AttemptOutcome, GiveUp, Policy, Wait
+from .._telemetry.hub import Telemetry
+from .._telemetry.snapshot import Snapshot, take_snapshot
+from ..config import AdaptiveConfig
+from ..policy import make_adaptive_policy
+from .attempt import Attempts
+from .body import rearm, watch_upload
+from .classify import Classifier
+from .release import arrive, discard
+from .replay import REDIRECTS, Run, Runs, total_timeout
+
+_log: Final = logging.getLogger("aiohttp_adaptive_retry")
+# The call is over, and its end is counted.
+_OVER: Final = GiveUp("over")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _HttpCall(Call):
+    """A call with its request, what sends the request, and the body at the start."""
+
+    request: ClientRequest
+    handler: ClientHandlerType
+    body: Payload | bytes | None
+
+    def follow(self, earlier: Run) -> None:
+        """Go on with a call that a redirect led here."""
+        self.started = earlier.started
+        self.requests_before = earlier.sent
+
+
+class AdaptiveRetryMiddleware:
+    """Retries what a retry can mend, within a budget per origin; for `ClientSession(middlewares=)`.
+
+    Args:
+        config: what can be set; None for the defaults.
+        policy: makes the policy of each origin, from its name "scheme://host:port"; None for the
+            adaptive one that ships. See `aiohttp_adaptive_retry.policy`.
+        meter_provider: where metrics go; None for OpenTelemetry's global provider, also one that
+            is set later.
+        tracer_provider: where the spans of `attempt_spans` go; None for the global one.
+        clock: monotonic seconds. sleep: an awaitable pause of so many seconds. random: a number
+            from 0 to 1, for jitter. For tests and simulations.
+
+    Raises:
+        TypeError: an argument is of a wrong type.
+
+    One object serves any number of sessions on one loop at a time; there is nothing to close. A
+    success costs one origin look-up, two clock readings, one ring write and a few integers. When
+    retries end, the caller gets the last response, unread, or the last exception.
+
+    A middleware listed after this one runs for every attempt, one listed before it once per call.
+    """
+
+    def __init__(
+        self,
+        config: AdaptiveConfig | None = None,
+        *,
+        policy: Callable[[str], Policy] | None = None,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        if config is None:
+            config = AdaptiveConfig()
+        elif not isinstance(config, AdaptiveConfig):
+            raise TypeError(f"config must be an AdaptiveConfig or None, got {config!r}")
+        for name, provider, kind in (
+            ("meter_provider", meter_provider, MeterProvider),
+            ("tracer_provider", tracer_provider, TracerProvider),
+        ):
+            if provider is not None and not isinstance(provider, kind):
+                raise TypeError(f"{name} must be a {kind.__name__} or None, got {provider!r}")
+        self._config = config
+        self._clock = checked_callable("clock", clock)
+        self._sleep = checked_callable("sleep", sleep)
+        checked_callable("random", random)
+        if policy is not None:
+            checked_callable("policy", policy)
+        self._faults = faults = Faults()
+        # The default clock can't fail.
+        self._now = now = clock if clock is time.monotonic else SafeClock(clock, faults)
+        make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
+        self._registry = registry = Registry(config, now, faults, make)
+        guard = registry.guard
+        self._runs = Runs()
+        self._noted = self._runs.noted
+        sweeper = Sweeper(config, guard, registry, self._runs.forget)
+        self._driver = CallDriver(config, registry.catalogue, guard, sweeper, faults)
+        self._classifier = Classifier(config)
+        # The statuses that are more than a success. A status below all of them is faster to tell.
+        self._retry_statuses = self._classifier.retry_statuses
+        self._special = self._retry_statuses | REDIRECTS
+        self._plain = min(self._special)
+        self._asks_first = config.admission or policy is not None
+        # None where an attempt is no more than a call of the handler.
+        self._attempts = None
+        if config.attempt_timeout is not None or config.attempt_spans:
+            self._attempts = Attempts(config, tracer_provider, faults)
+        Telemetry(self, registry, meter_provider)
+
+    @property
+    def config(self) -> AdaptiveConfig:
+        """The configuration in force."""
+        return self._config
+
+    def snapshot(self) -> Snapshot:
+        """Totals and per-origin state at this moment. O(origins); the loop's thread."""
+        return take_snapshot(self._registry)
+
+    def __repr__(self) -> str:
+        return f"<AdaptiveRetryMiddleware origins={len(self._registry)}>"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Send a request, and again where that is worth it. aiohttp calls this."""
+        earlier: Run | None = None
+        if self._noted:
+            error, earlier = self._earlier_run(request, handler)
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    # Its traceback holds this frame; a frame that lets go of it closes no cycle.
+                    del error
+        try:
+            registry = self._registry
+            url = request.url
+            # `find` in line, as this is where nearly all calls come by.
+            origin = registry.table.get(url.host_port_subcomponent)
+            if origin is None or origin.scheme != url.scheme:
+                origin = registry.find(url)
+            elif origin is not registry.newest:
+                registry.touch(origin)
+            body = None
+            # Looking for a body costs more than knowing that there hardly ever is one; a GET that
+            # has one all the same goes unwatched, and is not sent again unless it is in memory.
+            if request.method != "GET":
+                body = request.body
+                if body:
+                    watch_upload(body)
+            try:
+                started = self._clock()
+            except Exception:
+                started = self._now()
+            origin.begun += 1
+        except Exception as error:
+            self._faults(error)
+            origin = None
+        if origin is None:
+            # Not above, where an exception of the handler's would get ours as its context.
+            return await handler(request)
+        call: _HttpCall | None = None
+        if self._asks_first:
+            call = _HttpCall(origin, started, started, request=request, handler=handler, body=body)
+            if earlier is not None:
+                call.follow(earlier)
+            await self._admitted(call)
+            started = call.sent_at
+        try:
+            if self._attempts is None:
+                response = await handler(request)
+            else:
+                resends = 0 if earlier is None else earlier.sent
+                response = await self._attempts.send(request, handler, resends)
+        except BaseException as error:
+            if call is None:
+                call = _HttpCall(
+                    origin, started, started, 1, request=request, handler=handler, body=body
+                )
+                if earlier is not None:
+                    call.follow(earlier)
+            action = self._judge(call, error)
+            if call.ended:
+                raise
+            last: BaseException | ClientResponse | None = None if call.must_send else error
+        else:
+            status = response.status
+            if status < self._plain or status not in self._special:
+                try:
+                    now = self._clock()
+                    # Window.record_fast in line: a call would cost as much as its work.
+                    window = origin.window
+                    end = window.end
+                    if end < window.lease_end and window.newest <= now < window.lease_until:
+                        window.times[end % window.capacity] = window.newest = now
+                        window.end = end + 1
+                        return response
+                except Exception:
+                    # A clock that breaks, or gives no number.
+                    now = self._now()
+                if call is None:
+                    self._driver.first_success(now, origin, now - started)
+                else:
+                    outcome = AttemptOutcome(True, latency=now - started)
+                    self._driver.outcome(now, call, outcome)
+                return response
+            if call is None:
+                call = _HttpCall(
+                    origin, started, started, 1, request=request, handler=handler, body=body
+                )
+                if earlier is not None:
+                    call.follow(earlier)
+            action = await self._answered(call, response)
+            if call.ended:
+                return response
+            last = None if call.must_send else response
+            del response
+        try:
+            return await self._again(call, action, last)
+        finally:
+            # Its traceback holds this frame; a frame that lets go of it closes no cycle.
+            last = None
+
+    async def _again(
+        self, call: _HttpCall, action: Action, last: BaseException | ClientResponse | None
+    ) -> ClientResponse:
+        """Wait and send, until an attempt succeeds or the call is given up.
+
+        `last` is what the call ends with if a wait leads to no retry; None if that can't happen.
+        """
+        try:
+            while True:
+                if isinstance(action, Wait):
+                    action = await self._pause(call, action)
+                if isinstance(last, BaseException):
+                    if call.ended:
+                        self._runs.failed(call.request, call.handler, last, self._now())
+                        raise last
+                elif last is not None:
+                    if call.ended:
+                        return last
+                    last.release()
+                last = None
+                await self._prepare(call)
+                try:
+                    request, handler = call.request, call.handler
+                    if self._attempts is None:
+                        response = await handler(request)
+                    else:
+                        response = await self._attempts.send(request, handler, call.resends)
+                except BaseException as error:
+                    action = self._judge(call, error)
+                    if call.ended:
+                        raise
+                    last = None if call.must_send else error
+                    continue
+                action = await self._answered(call, response)
+                if call.ended:
+                    return response
+                last = None if call.must_send else response
+                del response
+        finally:
+            last = None
+
+    async def _answered(self, call: _HttpCall, response: ClientResponse) -> Action:
+        """Ask about an answer; let go of a failed one, unless the call may end with it."""
+        try:
+            if (
+                response.status in self._retry_statuses
+                and not response.content.is_eof()
+                and (call.origin.policy.is_troubled or hdrs.RETRY_AFTER in response.headers)
+            ):
+                # The call may be parked, and can be if the answer is all here.
+                await arrive(response)
+            action = self._judge(call, response)
+            if call.must_send and not call.ended:
+                if response.content.is_eof():
+                    response.release()
+                else:
+                    await discard(response)
+        except BaseException:
+            response.release()
+            self._driver.cancel(self._now(), call)
+            raise
+        return action
+
+    def _judge(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
+        """Tell the driver what an attempt came to, and what the request allows."""
+        driver, request, text = self._driver, call.request, None
+        try:
+            now = self._now()
+            if isinstance(result, BaseException):
+                outcome = self._classifier.error(result, now - call.sent_at)
+                if outcome is None:
+                    driver.cancel(now, call)
+                    return _OVER
+                if self._config.record_error_messages:
+                    text = error_text(result, self._config.max_error_message_length)
+            else:
+                if result.status not in self._retry_statuses:
+                    outcome = AttemptOutcome(True, latency=now - call.sent_at)
+                    action = driver.outcome(now, call, outcome)
+                    location = result.headers.get(hdrs.LOCATION)
+                    if location and result.status in REDIRECTS:
+                        handler, started, sent = call.handler, call.started, call.resends + 1
+                        self._runs.redirected(request, handler, location, started, sent, now)
+                    return action
+                outcome = self._classifier.response(result, now - call.sent_at)
+            if call.attempts == 1:
+                total = total_timeout(request, call.handler)
+                call.deadline = None if total is None else call.started + total
+            obstacle = self._classifier.obstacle(request, call.body)
+            action = driver.outcome(now, call, outcome, obstacle, text)
+            if call.ended and isinstance(result, BaseException):
+                self._runs.failed(request, call.handler, result, now)
+        except Exception as fault:
+            # Our own bookkeeping failed: the call ends as it would without us.
+            self._faults(fault)
+            driver.cancel(self._now(), call)
+            call.ended = True
+            return _OVER
+        return action
+
+    async def _pause(self, call: _HttpCall, action: Action) -> Action:
+        """Wait as often as the driver says; what is to be done then."""
+        try:
+            while isinstance(action, Wait):
+                try:
+                    await self._sleep(action.seconds)
+                except Exception as error:
+                    self._faults(error)
+                    await asyncio.sleep(action.seconds)
+                if call.request.session.closed:
+                    # Closed while we waited; aiohttp says the same of a request made now.
+                    raise RuntimeError("Session is closed")
+                action = self._driver.wake(self._now(), call)
+        except BaseException:
+            self._driver.cancel(self._now(), call)
+            raise
+        return action
+
+    async def _admitted(self, call: _HttpCall) -> None:
+        """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
+        try:
+            total = total_timeout(call.request, call.handler)
+            call.deadline = None if total is None else call.started + total
+        except Exception as fault:
+            self._faults(fault)
+        action = self._driver.arrive(self._now(), call)
+        if isinstance(action, Wait):
+            action = await self._pause(call, action)
+        if isinstance(action, GiveUp):
+            raise OriginUnavailable(action.reason)
+        self._driver.sent(self._now(), call)
+
+    async def _prepare(self, call: _HttpCall) -> None:
+        """Make a request ready for a retry, and count the retry as sent."""
+        try:
+            # A cancelled upload has to be out of the body before the next one starts.
+            await call.request.close()
+        except Exception:
+            # How the last upload ended is part of an attempt that has been judged already.
+            _log.debug("upload of a failed attempt ended with an error")
+        except BaseException:
+            self._driver.cancel(self._now(), call)
+            raise
+        try:
+            if hdrs.EXPECT in call.request.headers:
+                rearm(call.request)
+        except Exception as fault:
+            self._faults(fault)
+        self._driver.sent(self._now(), call)
+
+    def _earlier_run(
+        self, request: ClientRequest, handler: ClientHandlerType
+    ) -> tuple[BaseException | None, Run | None]:
+        """If aiohttp ran the chain for this call before: the error it met, and that run."""
+        try:
+            run = self._runs.earlier(request, handler, self._now())
+            return None if run is None else run.error(), run
+        except Exception as error:
+            self._faults(error)
+            return None, None

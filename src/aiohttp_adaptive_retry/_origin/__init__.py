@@ -1,0 +1,1 @@
+"""What is kept of each origin: its window, its counts, its policy, within bounds."""

@@ -1,0 +1,1 @@
+"""Deciding: numbers in, an action out. Nothing here knows HTTP, an event loop or telemetry."""

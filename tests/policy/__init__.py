@@ -1,0 +1,1 @@
+"""The policies, driven with plain numbers."""
