@@ -2,34 +2,45 @@
 
 aiohttp runs the chain of middlewares anew for a redirect, and for a connection that was lost. What
 belongs to the call as a whole lives in variables of aiohttp's running call, which nothing public
-gives; they are found by the public type of what they hold.
+gives. One of them is found from aiohttp's own handler, by the public type of what it holds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import CellType, FunctionType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import aiohttp
+import aiohttp.client
 from aiohttp import ClientHandlerType, ClientRequest
+from yarl import URL
+
+from .._errors import without_paths
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 #: Answers that aiohttp follows with a request of its own.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MOST_PENDING: Final = 256
-# Between two runs aiohttp waits at most for a cancelled upload, a .netrc or a proxy look-up.
-_LONGEST_PENDING: Final = 5.0
+# A next run that has not come after so many seconds will not come. Middlewares before ours do what
+# they want in between.
+_LONGEST_PENDING: Final = 600.0
+# The same where only the task tells a call, which may have gone on to its next call.
+_LONGEST_IN_TASK: Final = 60.0
+
+_Parts = tuple[type[BaseException], tuple[Any, ...], dict[str, Any]]
 
 
 def total_timeout(request: ClientRequest, handler: ClientHandlerType) -> float | None:
     """Seconds that the whole call may take, None without a limit.
 
-    From aiohttp 3.15 on a request says so itself. Before, the chain of handlers holds the timeout
-    of this very call, and the session the default one.
+    From aiohttp 3.15 on a request says so itself. Before, aiohttp's handler holds the timeout of
+    this very call, and the session the default one.
     """
     timeout = getattr(request, "timeout", None)
     if not isinstance(timeout, aiohttp.ClientTimeout):
@@ -43,8 +54,9 @@ def _timeout_cell(handler: ClientHandlerType) -> CellType | None:
     """The variable of aiohttp's running call that holds its ClientTimeout.
 
     aiohttp's innermost handler is a closure over the call's variables, and the chain around it is
-    made of closures too. The variable is known by the public type of what it holds. None where
-    the chain is built in another way: what is asked of it has a second, coarser answer.
+    made of closures too. Only a function of `aiohttp.client` counts: a closure of the user's may
+    hold a ClientTimeout as well, which says nothing about the call. None where a middleware hides
+    the handler in an object.
     """
     seen = 0
     handlers: list[object] = [handler]
@@ -56,45 +68,81 @@ def _timeout_cell(handler: ClientHandlerType) -> CellType | None:
             continue
         if not isinstance(candidate, FunctionType):
             continue
+        # `functools.wraps` copies a function's module, and never its globals.
+        is_aiohttps = candidate.__globals__ is vars(aiohttp.client)
         for cell in candidate.__closure__ or ():
             try:
                 contents = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-            if isinstance(contents, aiohttp.ClientTimeout):
-                return cell
             if isinstance(contents, FunctionType | functools.partial):
                 handlers.append(contents)
+            elif is_aiohttps and isinstance(contents, aiohttp.ClientTimeout):
+                return cell
     return None
 
 
+@dataclass(slots=True, eq=False)
+class Run:
+    """What is noted of one run of the chain. No URL and no error: hashes and small values only."""
+
+    #: When the run ended, when its call began, and how many requests the call has sent.
+    at: float
+    started: float
+    sent: int
+    #: What the run failed with; None for a run that a redirect ended.
+    parts: _Parts | None
+    #: What a next run goes to, as a hash, and what tells its call: aiohttp's variable or the task.
+    target: int
+    cell: CellType | None
+    task: weakref.ref[asyncio.Task[Any]] | None
+    request: weakref.ref[ClientRequest]
+    #: The next run has come; `request` is that run's.
+    repeated: bool = False
+
+    def error(self) -> BaseException | None:
+        """The error made anew: type, arguments and attributes, no traceback, no context."""
+        if self.parts is None:
+            return None
+        kind, args, attributes = self.parts
+        new: Callable[..., BaseException] = kind.__new__
+        error = new(kind, *args)
+        error.args = args
+        error.__dict__.update(attributes)
+        return error
+
+    def is_over(self, now: float) -> bool:
+        """Whether no next run can come any more."""
+        if self.cell is None:
+            return not 0.0 <= now - self.at < _LONGEST_IN_TASK
+        # Two references, this note's and the question's own: aiohttp's call has ended.
+        return sys.getrefcount(self.cell) <= 2 or not 0.0 <= now - self.at < _LONGEST_PENDING
+
+
 class Runs:
-    """Recognises a call whose chain has run before, and what is to be known of that run.
+    """Recognises a call whose chain has run before, and knows what that run came to.
 
     When ClientOSError or ServerDisconnectedError leaves the chain of an idempotent method, aiohttp
     rebuilds the request and runs the whole chain once more, behind our back. All attempts were made
-    by then. So the failure is noted, and when the same call comes again with another request
-    object, the same failure is raised again and nothing is sent. A redirect, too, comes as a new
-    request; of it is noted when the call began, since its deadline counts from there.
+    by then. So the failure is noted. When the same call comes again with another request object,
+    the same failure is raised again and nothing is sent. A redirect comes as a new request, too; of
+    it is noted when the call began, since its deadline counts from there.
 
-    Which call it is, is told by the identity of one variable of aiohttp's running call (see
-    `_timeout_cell`), which all its runs share and no other call can. Noted are that variable, a
-    weak reference to the request, and what the error was made of; at most 256 of them, for
-    seconds, since a run that never comes leaves one behind.
+    A call is told by a variable of aiohttp's running call, which no other call shares. Where a
+    middleware hides that variable, a call is told by its task, session, method and URL. A note is
+    used up by the run that it was for. It ends with its call or its task, and by time wherever it
+    is read; so there are no more notes than calls under way.
     """
 
     __slots__ = ("noted",)
 
     def __init__(self) -> None:
-        #: Empty but in the moment between two runs: what every call looks at first.
+        #: By the identity of the variable or the task. Empty but between two runs of a call, which
+        #: is why every call looks here first.
         self.noted: dict[int, Run] = {}
 
     def failed(
-        self,
-        request: ClientRequest,
-        handler: ClientHandlerType,
-        error: BaseException,
-        now: float,
+        self, request: ClientRequest, handler: ClientHandlerType, error: BaseException, now: float
     ) -> None:
         """Note that `error` leaves the chain now, if aiohttp will answer it with a second run."""
         if (
@@ -102,7 +150,8 @@ class Runs:
             and isinstance(error, _REPLAYED)
             and not isinstance(error, aiohttp.ClientConnectorError)
         ):
-            self._note(request, handler, Run(error, now, now))
+            target = _target(request, request.original_url, request.method)
+            self._note(request, handler, now, now, 0, _parts(error), target)
 
     def redirected(
         self,
@@ -113,78 +162,94 @@ class Runs:
         sent: int,
         now: float,
     ) -> None:
-        """Note that the call, which began at `started`, will probably go on elsewhere.
+        """Note that the call, which began at `started`, will probably go on at `location`.
 
         `sent` is how many requests it has sent so far.
         """
-        self._note(request, handler, Run(None, started, now, sent))
+        try:
+            target = _target(request, request.url.join(URL(location)))
+        except ValueError:
+            # aiohttp will not follow this one.
+            return
+        self._note(request, handler, now, started, sent, None, target)
 
-    def earlier(
-        self, request: ClientRequest, handler: ClientHandlerType, now: float
-    ) -> Run | None:
+    def earlier(self, request: ClientRequest, handler: ClientHandlerType, now: float) -> Run | None:
         """What was noted of an earlier run of this call, if this is another one."""
         cell = _timeout_cell(handler)
-        run = None if cell is None else self.noted.get(id(cell))
-        if run is None:
+        key = id(asyncio.current_task()) if cell is None else id(cell)
+        run = self.noted.get(key)
+        if run is None or run.cell is not cell:
             return None
-        if run.recipe is None:
-            del self.noted[id(cell)]
+        if cell is None:
+            method = "" if run.parts is None else request.method
+            is_next = run.target == _target(request, request.original_url, method)
+            if run.is_over(now) or (run.repeated and run.request() is not request):
+                # The task has gone on to another call.
+                del self.noted[key]
+                return None
+            if not is_next:
+                return None
+        if run.parts is None:
+            del self.noted[key]
             return run
-        if not run.repeated and run.request() is request:
-            # The same request object again is no second run of aiohttp's, but a middleware before
-            # ours that tries once more on its own account.
-            del self.noted[id(cell)]
+        if run.request() is request and not run.repeated:
+            # The same request object again is no second run of aiohttp's: a middleware before ours
+            # tries once more on its own account.
+            del self.noted[key]
             return None
-        # Such a middleware may try again in the second run as well: this note stays.
+        # A middleware before ours may try again in the second run as well, with the request that
+        # the second run has; for that this note stays.
         run.repeated = True
+        run.request = weakref.ref(request)
         return run
 
     def forget(self, now: float) -> None:
-        """Drop what is over; every tick of the origins calls this."""
+        """Drop what is over; every tick calls this."""
         for key, run in tuple(self.noted.items()):
-            if run.repeated or not 0.0 <= now - run.at < _LONGEST_PENDING:
+            if run.is_over(now):
                 del self.noted[key]
 
-    def _note(self, request: ClientRequest, handler: ClientHandlerType, run: Run) -> None:
-        cell = _timeout_cell(handler)
-        if cell is None:
-            return
-        while len(self.noted) >= _MOST_PENDING:
-            del self.noted[next(iter(self.noted))]
-        run.cell = cell
-        run.request = weakref.ref(request)
-        self.noted[id(cell)] = run
-
-
-class Run:
-    """What is noted of one run: when its call `started`, and how many requests that has `sent`.
-
-    `recipe` is None for one that a redirect ended.
-    """
-
-    __slots__ = ("at", "cell", "recipe", "repeated", "request", "sent", "started")
-
-    cell: CellType
-    request: weakref.ref[ClientRequest]
-
-    def __init__(
-        self, error: BaseException | None, started: float, at: float, sent: int = 0
+    def _note(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        now: float,
+        started: float,
+        sent: int,
+        parts: _Parts | None,
+        target: int,
     ) -> None:
-        # Plain values: the error itself must be collectable as soon as the call is over.
-        self.recipe = None if error is None else (type(error), error.args, dict(error.__dict__))
-        self.started = started
-        self.sent = sent
-        #: When it ended.
-        self.at = at
-        self.repeated = False
+        noted, cell, task = self.noted, _timeout_cell(handler), None
+        key = id(cell)
+        if cell is None:
+            current = asyncio.current_task()
+            if current is None:
+                return
+            key = id(current)
+            task = weakref.ref(current, lambda _: noted.pop(key, None))
+        noted[key] = Run(now, started, sent, parts, target, cell, task, weakref.ref(request))
 
-    def error(self) -> BaseException | None:
-        """The noted error made anew: type, arguments and attributes, no traceback, no context."""
-        if self.recipe is None:
-            return None
-        kind, args, attributes = self.recipe
-        new: Callable[..., BaseException] = kind.__new__
-        error = new(kind, *args)
-        error.args = args
-        error.__dict__.update(attributes)
-        return error
+
+def _target(request: ClientRequest, url: URL, method: str = "") -> int:
+    """A hash of what a request goes to; fragment and userinfo are no part of that."""
+    return hash((id(request.session), method, url.with_fragment(None).with_user(None)))
+
+
+def _parts(error: BaseException) -> _Parts:
+    """What an error is made of, as far as it is small: no head of an answer, no path or query."""
+    args, attributes = error.args, error.__dict__
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        # aiohttp puts the whole head of a broken answer here.
+        default = aiohttp.ServerDisconnectedError()
+        args, attributes = default.args, {**attributes, "message": default.message}
+    return (
+        type(error),
+        tuple(map(_small, args)),
+        {name: _small(value) for name, value in attributes.items()},
+    )
+
+
+def _small(value: object) -> object:
+    if isinstance(value, str):
+        return without_paths(value, 200)
+    return value if isinstance(value, int | float | None) else None
