@@ -423,3 +423,89 @@ async def test_a_body_that_breaks_by_itself_is_not_the_servers_fault(
     books(retry, 1, ignored=1)
     assert retry.snapshot().failures == {}
     books(retry, 1, ignored=1)
+
+
+# A middleware after ours puts another body in place of the caller's.
+
+
+async def _parts() -> AsyncIterator[bytes]:
+    for number in range(3):
+        yield b"part %d" % number
+
+
+ORIGINALS: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: b"original",
+    "str": lambda: "original",
+    "none": lambda: None,
+    "stream": _parts,
+    "file": lambda: io.BufferedReader(io.BytesIO(b"original")),
+    "form": lambda: _form(field=b"original"),
+}
+REPLACEMENTS: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: b"replaced",
+    "stream": _parts,
+    "form": lambda: _form(field=b"replaced"),
+}
+
+
+@pytest.mark.parametrize("replacement", REPLACEMENTS.values(), ids=REPLACEMENTS)
+@pytest.mark.parametrize("original", ORIGINALS.values(), ids=ORIGINALS)
+async def test_a_body_that_was_replaced_is_not_sent_again(
+    original: Callable[[], Any],
+    replacement: Callable[[], Any],
+    serve: Serve,
+    open_session: Open,
+) -> None:
+    """The middleware after ours would wrap its own work, or read what is spent: nothing is sent
+    twice, the answer is handed back, and the reason is said."""
+    runs = 0
+
+    async def replacing(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        nonlocal runs
+        runs += 1
+        await request.update_body(replacement())
+        return await handler(request)
+
+    server = await serve(reply(503), reply())
+    session = open_session(retry := retrying(), replacing)
+    async with session.put(server.url, data=original()) as answer:
+        assert answer.status == 503
+    assert (runs, server.hits) == (1, 1)
+    assert retry.snapshot().suppressed == {"body_not_replayable": 1}
+    books(retry, 1, failed_without_retry=1)
+
+
+async def test_a_stream_that_is_wrapped_is_not_sent_empty(serve: Serve, open_session: Open) -> None:
+    """A middleware that counts the caller's stream spends it: the server never sees it empty."""
+    source = _parts()
+
+    async def counting(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        async def counted() -> AsyncIterator[bytes]:
+            async for part in source:
+                yield part
+
+        await request.update_body(counted())
+        return await handler(request)
+
+    server = await serve(reply(503), reply())
+    session = open_session(retry := retrying(), counting)
+    async with session.put(server.url, data=source) as answer:
+        assert answer.status == 503
+    assert [body.data for body in server.bodies] == [b"part 0part 1part 2"]
+    assert retry.snapshot().suppressed == {"body_not_replayable": 1}
+
+
+async def test_a_middleware_that_leaves_the_body_alone_changes_nothing(
+    serve: Serve, open_session: Open
+) -> None:
+    """A header that is set for each attempt is no other body."""
+
+    async def signing(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        request.headers["X-Signature"] = "signed"
+        return await handler(request)
+
+    server = await serve(reply(503), reply())
+    session = open_session(retrying(), signing)
+    async with session.put(server.url, data=CONTENT) as answer:
+        assert answer.status == 200
+    assert server.bodies == [WHOLE, WHOLE]

@@ -73,6 +73,9 @@ def is_replayable(request: ClientRequest, original: payload.Payload | bytes | No
     `original` is the body at the start of the attempt, watched, or None if nobody looked.
     """
     body: payload.Payload | bytes = request.body
+    if original is not None and body is not original:
+        # The later middleware that replaced the body would wrap or read what is spent already.
+        return False
     if not isinstance(body, payload.Payload) or isinstance(body, _IN_MEMORY):
         return True
     watch = body.__dict__.get("write_with_length")
