@@ -122,8 +122,8 @@ def test_contradictions_name_both_fields() -> None:
         AdaptiveConfig(budget_capacity=3, budget_initial=4)
 
 
-def test_the_missions_defaults() -> None:
-    """The mission's fields keep their names and their defaults."""
+def test_the_defaults_of_windows_and_clean_up() -> None:
+    """The fields about windows and clean-up keep their names and their defaults."""
     config = AdaptiveConfig()
     assert config.window_size == 1000
     assert config.window_duration == timedelta(minutes=30)

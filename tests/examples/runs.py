@@ -12,7 +12,7 @@ from ..kit.processes import environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: No example of these tests takes longer; what does hangs.
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 def command(name: str, *arguments: str) -> list[str]:
