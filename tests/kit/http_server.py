@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+from abc import abstractmethod
 from typing import Any, Self
 
 Request = http.server.BaseHTTPRequestHandler
@@ -27,9 +28,9 @@ class LoopbackServer(http.server.ThreadingHTTPServer):
         """The server's address."""
         return f"http://127.0.0.1:{self.server_port}"
 
+    @abstractmethod
     def answer(self, request: Request, body: bytes) -> tuple[int, bytes]:
         """Status and body for a request. Called for one request at a time."""
-        raise NotImplementedError
 
     def not_understood(self) -> None:
         """Called for what arrived and is no HTTP."""
