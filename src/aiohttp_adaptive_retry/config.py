@@ -116,10 +116,11 @@ class AdaptiveConfig:
     backoff_cap: float = 5.0
     retry_after_cap: float = 30.0
     hold_cap: float = 12.0
+    hold_share: float = 0.25
     budget_capacity: float = 20.0
-    budget_initial: float = 4.0
+    budget_initial: float = 1.0
     budget_deposit: float = 0.1
-    budget_floor: float = 1 / 30
+    budget_floor: float = 0.0
     max_origins: int = 1024
     max_labelled_origins: int = 100
     attempt_spans: bool = False
@@ -152,6 +153,7 @@ class AdaptiveConfig:
             raise ValueError(f"backoff_cap must be >= backoff_base ({base}), got {cap}")
         _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
         _number("hold_cap", self.hold_cap, least=0.0, most=_MOST_SECONDS)
+        _number("hold_share", self.hold_share, least=0.0, most=1.0)
         most, initial = self.budget_capacity, self.budget_initial
         _number("budget_capacity", most, least=1.0)
         _number("budget_initial", initial, least=0.0)
@@ -185,6 +187,7 @@ class ConfigOverrides(TypedDict, total=False):
     backoff_cap: float
     retry_after_cap: float
     hold_cap: float
+    hold_share: float
     budget_capacity: float
     budget_initial: float
     budget_deposit: float

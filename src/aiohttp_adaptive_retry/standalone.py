@@ -153,7 +153,7 @@ class AdaptiveStrategy:
         The spans are 0.2, 0.6, 1.8 and 5 seconds with the defaults.
         """
         config = self.config
-        return full_jitter(max(1, retry), config.backoff_base, config.backoff_cap, self._random)
+        return full_jitter(max(1, retry), config.backoff_base, config.backoff_cap, self._random())
 
     def _take_open_call(self, now: float) -> Call:
         """The call of this task that was granted a retry, else a new one."""

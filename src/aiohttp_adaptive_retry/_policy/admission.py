@@ -1,68 +1,78 @@
-"""The adaptive policy with `admission=True`: first attempts too wait where there is trouble.
-
-They wait out what a limiter asks for, are parked but for one probe at a time while the origin is
-down, and are thinned while it is congested, to where latency stays bearable.
-"""
+"""The adaptive policy with `admission=True`: it decides on first attempts too."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-from .adaptive import AdaptivePolicy, CallState
-from .protocol import SEND, Action, CallView, GiveUp
+from .adaptive import MOST_HELD, AdaptivePolicy
+from .protocol import SEND, Action, CallView, GiveUp, Wait
+from .state import Arrival
 
-# One first attempt probes at this share of the outage's age, within the two bounds below: a blip is
-# noticed at once, the end of an outage within 2 s (flapping).
-_PROBE_SHARE: Final = 0.5
+# While the origin is down one call probes after this share of the outage's age, within two bounds:
+# a blip is noticed at once, the end of an outage within a second.
+_PROBE_SHARE: Final = 0.1
 _PROBE_LEAST: Final = 0.2
 _PROBE_MOST: Final = 1.0
-# Where nothing was sent for so many seconds, one call that is parked for congestion goes all the
-# same: only what is sent can tell that congestion is over (a burst that ends in a brownout).
-_SILENCE: Final = 1.0
 
 
 class AdmittingPolicy(AdaptivePolicy):
-    """Implements `Policy` for one origin; decides on first attempts as well as on retries."""
+    """Implements `Policy` for one origin: while that is down, all but a few calls wait or fail.
+
+    Congestion and limits keep no first attempt back. Who steps back from a limit that others share
+    leaves it to them, and gains nothing.
+    """
 
     __slots__ = ()
 
     def arrive(self, now: float, call: CallView) -> Action:
-        """Send, park or refuse a call before its first attempt."""
-        if call.state is None:
-            call.state = CallState()
-        action = self._admit(now, call, call.state)
-        if type(action) is GiveUp:
-            self.cancel(now, call)
-        return action
-
-    def _admit(self, now: float, call: CallView, state: CallState) -> Action:
-        health = self.health
-        if health.down_since is not None:
-            age = now - health.failing_since
-            spacing = max(_PROBE_LEAST, _PROBE_SHARE * age)
-            # Also sent if the clock was set back, and the last attempt seems to be yet to come.
-            if 0.0 <= now - health.last_sent < min(_PROBE_MOST, spacing):
-                return self._park(now, call, state, age, "origin_down")
-        elif self._limit(now) > 0.0:
-            return self._await_limit(now, call, state)
-        elif health.admission_rate < 1.0 and self._random() >= health.admission_rate:
-            return self._park(now, call, state, self._congested_for(now), "congested")
-        health.last_sent = now
-        return SEND
-
-    def _resume(self, now: float, call: CallView, state: CallState) -> Action:
-        """Decide again on a parked call, whether it failed or was never sent."""
-        if state.failures:
-            return super()._resume(now, call, state)
-        health = self.health
-        if health.down_since is not None or self._limit(now) > 0.0:
-            return self._admit(now, call, state)
-        priority = self._priority(now, call, state)
-        unheard = not 0.0 <= now - health.last_sent < _SILENCE
-        if unheard or (health.admission_rate >= 1.0 and health.try_release(now, priority)):
-            health.last_sent = now
+        """Send, hold or refuse a call before its first attempt."""
+        if self.outage.down_since is None:
             return SEND
-        return self._park(now, call, state, self._congested_for(now), "congested")
+        call.state = Arrival(now, self._time_of(now, call)[1])
+        self._held_calls += 1
+        return self._admit(now, call, call.state)
 
-    def _congested_for(self, now: float) -> float:
-        return now - self.health.congested_since if self.health.congested else 0.0
+    def wake(self, now: float, call: CallView) -> Action:
+        """Decide again on a held call, whether it failed or was never sent."""
+        if isinstance(call.state, Arrival):
+            return self._admit(now, call, call.state)
+        return super().wake(now, call)
+
+    def cancel(self, now: float, call: CallView) -> None:
+        """Take back the place of a call that ends without an outcome."""
+        if isinstance(call.state, Arrival):
+            self._admitted(call, SEND)
+        else:
+            super().cancel(now, call)
+
+    def _admit(self, now: float, call: CallView, state: Arrival) -> Action:
+        outage, tuning = self.outage, self._tuning
+        # Whether it waited so long by the clock or by what it was asked to.
+        is_over = max(now - state.began, state.held_seconds) >= state.longest
+        if outage.down_since is None:
+            if is_over or self._release >= 1.0:
+                self._release = max(0.0, self._release - 1.0)
+                return self._admitted(call, SEND)
+            age = 0.0
+        else:
+            age = now - outage.failing_since
+            spacing = min(_PROBE_MOST, max(_PROBE_LEAST, _PROBE_SHARE * age))
+            # Also sent if the clock was set back, and the last attempt seems to be yet to come.
+            if not 0.0 <= now - self._last_sent < spacing:
+                self._last_sent = now
+                return self._admitted(call, SEND)
+            too_old = age > tuning.hold_young * state.longest
+            if is_over or too_old or self._held_calls > MOST_HELD:
+                return self._admitted(call, GiveUp("origin_down"))
+        pause = self._pause(age, math.inf) * (0.5 + self._chance())
+        if call.deadline is not None and pause >= call.deadline - now:
+            return self._admitted(call, GiveUp("deadline"))
+        state.held_seconds += pause
+        return Wait(pause)
+
+    def _admitted(self, call: CallView, action: Action) -> Action:
+        """End the hold before the first attempt."""
+        call.state = None
+        self._held_calls -= 1
+        return action

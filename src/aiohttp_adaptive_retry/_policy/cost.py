@@ -1,71 +1,86 @@
-"""What a retry costs: the token that it takes, and the time that it waits."""
+"""What a retry costs: the tokens that it takes, and the time that it waits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 from ..config import AdaptiveConfig
+from .tuning import Tuning
 
 # However long nothing happened, no more seconds than this are caught up at once.
 _LONGEST_CATCH_UP: Final = 3600.0
 _GROWTH: Final = 3.0
 
 
-class RetryBudget:
-    """Tokens for one origin, between 0 and the capacity; one retry reserves one token.
+class RetryFlow:
+    """Tokens for one origin, between 0 and `capacity`: what retries may waste.
 
-    `balance = min(capacity, initial + deposit * successes + floor * seconds + mended retries -
-    wasted retries)`, held at the capacity at every step.
+    A retry reserves tokens before its wait, so that no wait is wasted on one that can't be
+    afforded. They come back if it mends, as a mended request costs the origin nothing extra. So
+    `wasted <= initial + sum of share over successes + floor * seconds`.
 
-    The idea is Finagle's RetryBudget (deposit, try_withdraw, balance) with two changes. A token is
-    reserved before the wait, so that no wait is wasted on a retry that can't be afforded. The token
-    comes back when the retry succeeds, as a mended request costs the server nothing extra.
+    A success earns `share` of a token. The share grows by a step when a retry mends, and shrinks to
+    a part at a sign of overload, as TCP's window does (Chiu and Jain, "Analysis of the Increase and
+    Decrease Algorithms for Congestion Avoidance", 1989). The tokens are those of Finagle's
+    RetryBudget.
 
-    Every method is O(1). One loop may call them; any thread may call `balance` and read `capacity`.
+    Every method is O(1). One loop may call them; any thread may call `balance`.
 
     >>> from aiohttp_adaptive_retry import AdaptiveConfig
-    >>> budget = RetryBudget(AdaptiveConfig(budget_initial=1), now=0.0)
-    >>> budget.try_withdraw(0.0), budget.try_withdraw(0.0)
+    >>> flow = RetryFlow(AdaptiveConfig(budget_initial=1), 0.0, Tuning())
+    >>> flow.take(0.0, 1.0), flow.take(0.0, 1.0)
     (True, False)
-    >>> budget.give_back(); budget.try_withdraw(0.0)
+    >>> flow.give_back(1.0); flow.take(0.0, 1.0)
     True
     """
 
-    __slots__ = ("_deposit", "_floor", "_last", "capacity", "tokens")
+    __slots__ = ("_floor", "_last", "_tuning", "capacity", "share", "tokens")
 
-    def __init__(self, config: AdaptiveConfig, now: float) -> None:
+    def __init__(self, config: AdaptiveConfig, now: float, tuning: Tuning) -> None:
         self.capacity = float(config.budget_capacity)
         self.tokens = float(config.budget_initial)
-        self._deposit = float(config.budget_deposit)
+        self.share = float(config.budget_deposit)
         self._floor = float(config.budget_floor)
         self._last = now
+        self._tuning = tuning
 
-    def deposit(self, successes: int = 1) -> None:
-        """Add the share of a token that each success earns."""
-        self.tokens = min(self.capacity, self.tokens + self._deposit * successes)
+    def earn(self, successes: int = 1) -> None:
+        """Add what so many successes earn."""
+        self.tokens = min(self.capacity, self.tokens + self.share * successes)
 
-    def give_back(self) -> None:
-        """Add one whole token: a reserved one whose retry was not sent."""
-        self.tokens = min(self.capacity, self.tokens + 1.0)
-
-    def reward(self) -> None:
-        """Add the token that a mended retry had reserved, and one that a later one may waste."""
-        self.tokens = min(self.capacity, self.tokens + 1.0 + 1.0)
-
-    def try_withdraw(self, now: float) -> bool:
-        """Reserve one token; False if there is none."""
+    def take(self, now: float, price: float) -> bool:
+        """Reserve tokens; False, and nothing, if there are not so many."""
         self.tokens = self.balance(now)
         self._last = now
-        if self.tokens < 1.0:
+        if self.tokens < price:
             return False
-        self.tokens -= 1.0
+        self.tokens -= price
         return True
 
+    def give_back(self, price: float) -> None:
+        """Put back what a retry reserved that mended, or was not sent."""
+        self.tokens = min(self.capacity, self.tokens + price)
+
+    def hold_down(self, most: float) -> None:
+        """Keep no more than so many."""
+        self.tokens = min(self.tokens, most)
+
+    def raise_share(self) -> None:
+        """A retry mended, and nothing speaks of overload. A share that was set higher stays."""
+        tuning = self._tuning
+        if self.share < tuning.share_most:
+            self.share = min(tuning.share_most, self.share + tuning.share_step)
+
+    def cut_share(self) -> None:
+        """Something speaks of overload. A share that was set lower stays."""
+        tuning = self._tuning
+        if self.share > tuning.share_least:
+            self.share = max(tuning.share_least, self.share * tuning.share_cut)
+
     def balance(self, now: float, successes: int = 0) -> float:
-        """Tokens at this moment, with so many successes that were not deposited yet."""
-        tokens = self.tokens + self._deposit * successes
+        """Tokens at this moment, with so many successes that were not told yet."""
+        tokens = self.tokens + self.share * successes
         # A clock that leapt back, or gave no number, earns nothing.
         elapsed = min(now - self._last, _LONGEST_CATCH_UP)
         if elapsed > 0.0:
@@ -73,19 +88,18 @@ class RetryBudget:
         return min(self.capacity, tokens)
 
 
-def full_jitter(retry: int, base: float, cap: float, random: Callable[[], float]) -> float:
-    """Seconds to wait before the `retry`-th retry (1 is the first): `random() * span`.
+def full_jitter(retry: int, base: float, cap: float, chance: float) -> float:
+    """Seconds to wait before the `retry`-th retry (1 is the first): `chance * span`.
 
     `span = min(cap, base * 3 ** (retry - 1))`. The whole span is jittered, which spreads clients
     that failed together furthest (Marc Brooker, "Exponential Backoff and Jitter", AWS
     Architecture Blog, 2015). Tripling makes one configuration span a blip and a restart.
 
-    >>> [round(full_jitter(retry, 0.2, 5.0, lambda: 1.0), 2) for retry in (1, 2, 3, 4, 5)]
+    >>> [round(full_jitter(retry, 0.2, 5.0, 1.0), 2) for retry in (1, 2, 3, 4, 5)]
     [0.2, 0.6, 1.8, 5.0, 5.0]
     """
     # Beyond 64 the power would only overflow; the cap has long been reached.
     span = min(cap, base * _GROWTH ** min(retry - 1, 64))
-    chance = random()
     # A number from 0 to 1 whatever the injected source gives.
     return span * (chance if 0.0 <= chance <= 1.0 else 1.0)
 

@@ -50,7 +50,7 @@ class FixedPolicy:
             return GiveUp("not_retryable")
         if call.attempts >= self._attempts:
             return GiveUp("max_attempts")
-        wait = full_jitter(call.attempts, self._base, self._cap, self._random)
+        wait = full_jitter(call.attempts, self._base, self._cap, self._random())
         return Wait(max(wait, outcome.retry_after or 0.0), committed=True)
 
     def wake(self, now: float, call: CallView) -> Action:

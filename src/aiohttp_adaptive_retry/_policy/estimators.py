@@ -1,0 +1,266 @@
+"""What is learnt of an origin and its callers: four estimators that know nothing of each other.
+
+Arithmetic over plain numbers: O(1) per attempt, some hundred bytes each. Each starts ignorant.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass
+from typing import Final
+
+from .tuning import Tuning
+
+# One object for all: a thousand origins have several such moments each.
+_NEVER: Final = -math.inf
+# The number of error names known at a time; beyond them the oldest makes room.
+_TYPES: Final = 16
+# The highest share of failures that is believed.
+_MOST_FAILING: Final = 0.9
+# Counts are halved when they pass this, so that the past fades.
+_MOST_CALLS: Final = 40.0
+
+
+@dataclass(slots=True, eq=False)
+class Outage:
+    """Is the origin down? First attempts of so many calls in a row failed that it is no bad luck.
+
+    Any thread may read.
+    """
+
+    _tuning: Tuning
+    #: Failures of first attempts since the last success; retries count for a part.
+    streak: float = 0.0
+    #: Since when nothing succeeded, while `streak` is not 0.
+    failing_since: float = 0.0
+    #: Since when the origin is down, or None.
+    down_since: float | None = None
+    last_success: float = _NEVER
+    #: When anything was last heard of the origin.
+    last_known: float = _NEVER
+    _failing: float = 0.0
+
+    def passed(self, successes: int) -> None:
+        """Learn from successes that were only written down."""
+        if self._failing:
+            self._failing *= (1.0 - self._tuning.failing_weight) ** successes
+
+    def succeeded(self, now: float) -> bool:
+        """Learn from a success. True: what looked like an outage is over."""
+        over = self.streak >= 2.0
+        self.last_success = self.last_known = now
+        self.streak = 0.0
+        self.down_since = None
+        if self._failing:
+            self._failing *= 1.0 - self._tuning.failing_weight
+        return over
+
+    def failed(self, now: float, *, first: bool) -> None:
+        """Learn from a failure: of a call's first attempt, or of a retry."""
+        tuning = self._tuning
+        self.last_known = now
+        if not self.streak:
+            self.failing_since = now
+        self.streak += 1.0 if first else tuning.streak_retry
+        if first and self.down_since is None:
+            self._failing += tuning.failing_weight * (1.0 - self._failing)
+            if self.streak >= tuning.streak_least and self.streak >= self.needed:
+                self.down_since = self.failing_since
+
+    @property
+    def needed(self) -> float:
+        """Failures in a row that tell an outage: the least n with `share ** n <= surprise`."""
+        tuning = self._tuning
+        usual = max(tuning.failing_least, min(_MOST_FAILING, self._failing))
+        streak = math.ceil(math.log(tuning.surprise) / math.log(usual))
+        return max(tuning.streak_least, min(tuning.streak_most, streak))
+
+
+@dataclass(slots=True, eq=False)
+class Latency:
+    """Is the origin congested? Successes take `slowed` times as long as they used to."""
+
+    _tuning: Tuning
+    congested: bool = False
+    # Short-run and long-run means, in seconds, and how many latencies they are made of.
+    _fast: float = 0.0
+    _slow: float = 0.0
+    _successes: int = 0
+
+    @property
+    def any_known(self) -> bool:
+        """Whether anything ever succeeded."""
+        return self._successes > 0
+
+    def is_slow(self, latency: float) -> bool:
+        """Whether a success of that latency is a sign of overload."""
+        tuning, usual = self._tuning, self._slow
+        return self._successes >= tuning.known and latency > max(
+            tuning.slow_success * usual, usual + tuning.excess
+        )
+
+    def is_lost(self, latency: float) -> bool:
+        """Whether an attempt that took so long in vain was lost, and not only slow."""
+        return not self._successes or not latency < self._tuning.lost * self._fast
+
+    def succeeded(self, latency: float) -> None:
+        """Learn from the latency of a success; what is no time is left out."""
+        if not 0.0 <= latency < math.inf:
+            return
+        tuning, slow = self._tuning, self._slow
+        if self._successes < tuning.known:
+            # A plain mean until there is enough for a moving one.
+            self._successes += 1
+            self._slow = self._fast = slow + (latency - slow) / self._successes
+            return
+        latency = min(latency, tuning.clip * slow)
+        self._fast += tuning.fast * (latency - self._fast)
+        if self.congested:
+            self._slow = slow + tuning.slow_congested * (latency - slow)
+            self.congested = self._fast >= tuning.relieved * slow
+            return
+        if self._successes * tuning.slow < 1.0:
+            self._successes += 1
+            self._slow = slow + (latency - slow) / self._successes
+        else:
+            self._slow = slow + tuning.slow * (latency - slow)
+        self.congested = self._fast > max(tuning.slowed * self._slow, self._slow + tuning.excess)
+
+    def outage_over(self) -> None:
+        """Take the usual for the present: after an outage the short-run mean is stale."""
+        if not self.congested:
+            self._fast = self._slow
+
+
+@dataclass(slots=True, eq=False)
+class Callers:
+    """Do callers wait for their answers before they call again? Then few call while others wait.
+
+    Calls are counted apart in the time in which a failed call is under way and in the rest. Callers
+    that don't wait come as often in both. Only a difference that is hardly chance counts.
+    """
+
+    _tuning: Tuning
+    #: Failed calls under way.
+    pending: int = 0
+    _at: float = _NEVER
+    _last_call: float = _NEVER
+    _calls: float = 0.0
+    _time: float = 0.0
+    _pending_calls: float = 0.0
+    _pending_time: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Calls a second while no failed call is under way; 0 if unknown."""
+        return self._calls / self._time if self._time > 0.0 else 0.0
+
+    @property
+    def wait(self) -> bool:
+        """Whether callers wait: while failed calls were under way, far too few others came."""
+        expected = self._pending_time * self.rate
+        if not expected:
+            return False
+        # Both counts are chance: the one that is expected, and the one that tells the rate.
+        deviation = math.sqrt(expected + expected * expected / self._calls)
+        return self._pending_calls < expected - self._tuning.serial_surprise * deviation
+
+    def passed(self, calls: int) -> None:
+        """Learn from calls that were only written down."""
+        if self.pending:
+            self._pending_calls += calls
+        else:
+            self._calls += calls
+
+    def called(self, now: float) -> None:
+        """Learn that a call's first attempt is known."""
+        if self._at == _NEVER:
+            # Time begins with the first call, which says nothing about the rate.
+            self._at = self._last_call = now
+            return
+        self._pass(now)
+        self._last_call = now
+        self.passed(1)
+        if self._calls > _MOST_CALLS:
+            self._calls /= 2.0
+            self._time /= 2.0
+        if self._pending_time * self.rate > _MOST_CALLS:
+            self._pending_calls /= 2.0
+            self._pending_time /= 2.0
+
+    def failed(self, now: float, latency: float) -> None:
+        """Learn that a call's first attempt failed after so many seconds; it is under way now."""
+        rate = self.rate
+        if 0.0 < latency < math.inf and rate and not self.pending:
+            # Its caller waited all that time.
+            self._pass(now)
+            latency = min(latency, self._time)
+            self._time -= latency
+            self._pending_time += latency
+            if self._last_call >= now - latency:
+                # As many as callers who don't wait make on average, if they make any.
+                expected = rate * latency
+                calls = min(self._calls, expected / -math.expm1(-expected)) if expected else 0.0
+                self._calls -= calls
+                self._pending_calls += calls
+        self.called(now)
+        self.pending += 1
+
+    def ended(self, now: float) -> None:
+        """Learn that a failed call is over."""
+        self._pass(now)
+        self.pending -= 1
+
+    def _pass(self, now: float) -> None:
+        elapsed = now - self._at
+        self._at = now
+        # A clock that leapt says nothing.
+        if 0.0 < elapsed < math.inf:
+            if self.pending:
+                self._pending_time += elapsed
+            else:
+                self._time += elapsed
+
+
+@dataclass(slots=True, eq=False)
+class Mending:
+    """Which errors do retries mend? A share for each error's name, over about 20 retries."""
+
+    _tuning: Tuning
+    # For each name: mended retries and retries, both fading. None before the first.
+    _names: list[str] | None = None
+    _retries: array[float] | None = None
+    _next: int = 0
+
+    def retried(self, error_type: str, mended: bool) -> None:
+        """Learn what a retry after that error came to."""
+        names, retries = self._names, self._retries
+        if names is None or retries is None:
+            names = self._names = []
+            retries = self._retries = array("f")
+        if error_type in names:
+            at = 2 * names.index(error_type)
+        elif len(names) < _TYPES:
+            at = 2 * len(names)
+            names.append(error_type)
+            retries.extend((0.0, 0.0))
+        else:
+            at = 2 * self._next
+            names[self._next] = error_type
+            self._next = (self._next + 1) % _TYPES
+            retries[at] = retries[at + 1] = 0.0
+        memory = self._tuning.mending_memory
+        retries[at] = retries[at] * memory + mended
+        retries[at + 1] = retries[at + 1] * memory + 1.0
+
+    def mends(self, error_type: str, share: float, chance: float) -> bool:
+        """Whether at least that share of retries mends; `chance` (0 to 1) picks some others."""
+        tuning = self._tuning
+        mended = retries = 0.0
+        if self._names is not None and self._retries is not None and error_type in self._names:
+            at = 2 * self._names.index(error_type)
+            mended, retries = self._retries[at], self._retries[at + 1]
+        if (mended + tuning.prior_mended) / (retries + tuning.prior_retries) >= share:
+            return True
+        return chance < max(tuning.explored, tuning.explored_early / (1.0 + retries) ** 2)
