@@ -7,7 +7,7 @@ import string
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Self, TypedDict, Unpack
 
 __all__ = ("DEFAULT_RETRY_METHODS", "DEFAULT_RETRY_STATUSES", "AdaptiveConfig", "ConfigOverrides")
 
@@ -49,34 +49,36 @@ class AdaptiveConfig:
             secrets. URLs in them lose userinfo, path and query.
         max_error_message_length: characters kept of such a text, 1 to 100,000.
 
-    Attempts (in brackets: the condition of benchmarks/efficacy that a default is for):
+    Attempts:
         max_attempts: attempts on the wire for one call and redirect hop, 1 or more. Five, as the
-            budget and not this number bounds the load [errors_20%].
+            budget and not this number bounds the load.
         retry_methods: methods that may be sent again. Others only with an Idempotency-Key header.
         retry_statuses: answers that count as failures and may be retried, 100 to 599. Which of
-            them retries really mend is learnt [hopeless_5%, one_bad_of_five].
+            them retries really mend is learnt.
         attempt_timeout: seconds that one attempt may take until its response head, or None. None,
             as the session's timeouts are the caller's; a server that falls silent is noticed by
-            this or by a `sock_read` [outage_timeout].
+            this or by a `sock_read`.
         backoff_base: mean of the first wait is half of this, in seconds, above zero. 0.2: a blip
-            of 200 ms is over by the second retry [blips_200ms].
+            of 200 ms is over by the second retry.
         backoff_cap: longest wait that we choose, in seconds, at least `backoff_base`. 5.0: the
-            fourth wait reaches past a restart of 2 s [restarts_2s, rolling_restart].
+            fourth wait reaches past a restart of 2 s.
         retry_after_cap: longest Retry-After that is waited for, in seconds. What asks for more is
-            handed back to the caller at once [rate_limit].
-        hold_cap: seconds for which one call may be held in all while its origin is down, congested
-            or limiting, 0 or more; 0 holds nothing. Twelve: about as long as callers wait. A held
-            call gets its retry when others' show the origin back [outage_refused, flapping].
+            handed back to the caller at once.
+        hold_cap: seconds for which one call may be held while its origin is down, 0 or more; 0
+            holds nothing. A held call gets its retry when another's shows that the origin is back.
+        hold_share: the share of a call's time until its deadline that it may be held, 0 to 1. A
+            quarter: a caller who has two seconds fails after half a second. A call without a
+            deadline, or with one more than a minute away, is held for half a second.
 
     Budget, for one origin:
         budget_capacity: most retries that can be saved up, 1 or more. Twenty: what new trouble may
-            waste before it is learnt of, whatever the traffic [hopeless_5%, partial_50%].
-        budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. Four: one
-            call with all its attempts, or two calls with two [cold_clients].
+            waste before it is learnt of, whatever the traffic.
+        budget_initial: retries that an unknown origin affords, 0 to `budget_capacity`. One: what
+            hundreds of processes that start in an outage may add to it is one retry each.
         budget_deposit: retries earned by a success, 0 to 1. At 0.1 wasted retries can't exceed a
-            tenth of the successes [brownout, shedding_503].
-        budget_floor: retries earned by a second passing, 0 to 1. 1/30 keeps a client of one
-            request a minute able to retry, and is no load [sparse_clients, quiet_outage].
+            tenth of the successes. It grows while retries mend, and is cut at signs of overload.
+        budget_floor: retries earned by a second passing, 0 to 1. None: a client that hardly calls
+            finds out by itself whether its origin is back.
 
     Origins:
         max_origins: (scheme, host, port) remembered at once, 1 or more; the least recently used
@@ -87,9 +89,8 @@ class AdaptiveConfig:
     Traces and admission:
         attempt_spans: a CLIENT span for every attempt, injected into its headers. Off, as it costs
             a span an attempt, and OpenTelemetry's own instrumentation has one a call.
-        admission: hold, thin or refuse (`OriginUnavailable`) first attempts too while an origin is
-            down, congested or limiting. Off, as a call may then fail unsent; on, it is the one
-            thing that helps where all capacity is asked for [brownout, spike_1.5, pause_at_load].
+        admission: hold or refuse (`OriginUnavailable`) first attempts too while an origin is down.
+            Off, as a call may then fail unsent.
 
     Example:
         >>> AdaptiveConfig(window_size=0)
@@ -164,6 +165,39 @@ class AdaptiveConfig:
         # Copied, so that a set which the caller changes later changes nothing here.
         object.__setattr__(self, "retry_methods", _methods(self.retry_methods))
         object.__setattr__(self, "retry_statuses", _statuses(self.retry_statuses))
+
+    @classmethod
+    def interactive(cls, **overrides: Unpack[ConfigOverrides]) -> Self:
+        """For callers to whom a second of waiting costs as much as a quarter of a success.
+
+        Nothing is held, and no wait is longer than 0.3 seconds, but for a Retry-After of up to half
+        a second. `overrides` are fields of this class; they win.
+        """
+        preset: ConfigOverrides = {
+            "max_attempts": 3,
+            "backoff_base": 0.1,
+            "backoff_cap": 0.3,
+            "retry_after_cap": 0.5,
+            "hold_cap": 0.0,
+        }
+        return cls(**(preset | overrides))
+
+    @classmethod
+    def batch(cls, **overrides: Unpack[ConfigOverrides]) -> Self:
+        """For callers who would rather wait for a minute than fail.
+
+        Calls are held for up to 60 seconds, and 0.7 of the time that they have; what a server asks
+        for in Retry-After is waited for up to five minutes. `overrides` are fields of this class;
+        they win. It needs a session with a long or without a `total` timeout.
+        """
+        preset: ConfigOverrides = {
+            "max_attempts": 10,
+            "backoff_cap": 20.0,
+            "retry_after_cap": 300.0,
+            "hold_cap": 60.0,
+            "hold_share": 0.7,
+        }
+        return cls(**(preset | overrides))
 
 
 class ConfigOverrides(TypedDict, total=False):

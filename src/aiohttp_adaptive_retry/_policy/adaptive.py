@@ -132,9 +132,9 @@ class AdaptivePolicy:
             self.callers.called(now)
         else:
             self.mending.retried(state.failure.error_type, True)
-        if slow or self.latency.congested:
+        if self.latency.congested:
             flow.cut_share()
-        else:
+        if not slow and not self.latency.congested:
             if state is not None:
                 flow.raise_share()
             if self._release < tuning.release_most:
