@@ -54,10 +54,8 @@ class Tally:
     calls: int = 0
     succeeded: int = 0
     attempts: int = 0
-    resent: int = 0
     waiting: float = 0.0
     share: float = 0.0
-    ended: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -82,7 +80,6 @@ class Simulation:
         self.sites = [Site(plan, world.attempt_timeout) for plan in world.sites]
         self.now = 0.0
         self.tally = Tally()
-        self.watch: Callable[[str, float, Running], None] | None = None
         self._sees_reused = False
         self._heap: list[tuple[float, int, int, Any, AttemptOutcome | None, float]] = []
         self._sequence = 0
@@ -115,8 +112,6 @@ class Simulation:
                 if policy is None:
                     policy = policies[who] = make(*who)
                 call = Running(plan, now, policy)
-                if self.watch is not None:
-                    self.watch("begin", now, call)
                 self._act(call, policy.arrive(now, call))
             elif kind == _WAKE:
                 self._act(call, call.policy.wake(now, call))
@@ -130,7 +125,6 @@ class Simulation:
                     self._finish(call, True, now - call.started - served, "")
                 else:
                     self._act(call, action)
-        self.tally.ended = self.now
         return self.tally
 
     def _act(self, call: Running, action: Action) -> None:
@@ -159,26 +153,21 @@ class Simulation:
         number = call.attempts
         call.attempts = number + 1
         self.tally.attempts += 1
-        if self.watch is not None:
-            self.watch("send", now, call)
         site = self.sites[plan.site]
-        if site.plan.stale and site.dead_connection(now, plan.client):
-            lost = not self._sees_reused
-            if lost:
+        pooled = site.plan.stale or site.plan.idle
+        if pooled and site.dead_connection(now, plan, number):
+            lost = True
+            if not self._sees_reused:
                 # aiohttp's own second request.
                 self.tally.attempts += 1
-                self.tally.resent += 1
-                lost = site.dead_connection(now, plan.client)
-            if lost or self._sees_reused:
+                lost = site.dead_connection(now, plan, number + 1)
+            if lost:
                 spent = 2 * site.plan.latency
                 outcome = AttemptOutcome(False, DROPPED, spent, reused_connection=True)
                 self._end_at(now + spent, call, outcome, 0.0)
                 return
         error, took, served, said = site.attempt(now, plan, number, call.deadline)
-        if error:
-            outcome = _failure(error, took, said)
-        else:
-            outcome = AttemptOutcome(True, "", took)
+        outcome = _failure(error, took, said) if error else AttemptOutcome(True, "", took)
         self._end_at(now + took, call, outcome, served)
 
     def _end_at(self, end: float, call: Running, outcome: AttemptOutcome, served: float) -> None:
@@ -204,8 +193,6 @@ class Simulation:
             tally.share += waiting / plan.patience
         if reason:
             tally.reasons[reason] = tally.reasons.get(reason, 0) + 1
-        if self.watch is not None:
-            self.watch("end", self.now, call)
         if plan.next is not None:
             self._push(self.now + plan.next.time, _NEXT, plan.next, None, 0.0)
 

@@ -55,12 +55,14 @@ class Outage:
     """A server is of no use from ``start`` to ``end``.
 
     ``refused``: the process is gone, work in hand is lost. ``silent``: nothing arrives and no
-    answer comes back. ``503``: a gateway answers for it, work in hand is lost too.
+    answer comes back. ``503``: a gateway answers for it, perhaps with a Retry-After, and work in
+    hand is lost too.
     """
 
     start: float
     end: float
     mode: Literal["refused", "silent", "503"]
+    says: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Limit:
     ``span``: a window's length for ``window``, the bucket's depth in seconds of the rate for
     ``bucket``. ``says`` is what Retry-After tells: when there is room again exactly, the same
     rounded up to whole seconds, nothing, or the number ``absurd``. ``punish``: each request above
-    the limit bans for so many more seconds.
+    the limit bans for so many seconds from then on at least, and one during a ban does the same.
     """
 
     shared: bool
@@ -118,6 +120,8 @@ class SitePlan:
     sigma: float  # of the lognormal's logarithm; 0: exponential
     latency: float  # one way, s
     forgets: bool  # work is not begun whose client has gone
+    sticky: bool = False  # a client always meets the same server
+    full: str = "503"  # what is said when the queue is full
     speeds: list[Speed | None] = field(default_factory=list)  # per server
     outages: list[list[Outage]] = field(default_factory=list)  # per server, in order
     errors: list[list[Errors]] = field(default_factory=list)  # per server
@@ -125,19 +129,28 @@ class SitePlan:
     scaling: Scaling | None = None
     hopeless: str = "500"  # what hopeless requests get
     stale: list[tuple[float, int]] = field(default_factory=list)  # when, connections per client
+    idle: float = 0.0  # chance that a call's first connection was closed while it was idle
 
 
 class Planned:
     """A call before anything has happened to it.
 
     ``time`` is when it comes. In a closed loop that holds for a caller's first call; ``time`` of
-    each ``next`` one is the pause after the one before has ended.
+    each ``next`` one is the pause after the one before has ended. ``weight``: how much more work
+    it is than others.
     """
 
-    __slots__ = ("client", "hopeless", "key", "next", "patience", "site", "time")
+    __slots__ = ("client", "hopeless", "key", "next", "patience", "site", "time", "weight")
 
     def __init__(
-        self, time: float, client: int, site: int, patience: float, key: int, hopeless: bool
+        self,
+        time: float,
+        client: int,
+        site: int,
+        patience: float,
+        key: int,
+        hopeless: bool = False,
+        weight: float = 1.0,
     ) -> None:
         self.time = time
         self.client = client
@@ -145,6 +158,7 @@ class Planned:
         self.patience = patience
         self.key = key
         self.hopeless = hopeless
+        self.weight = weight
         self.next: Planned | None = None
 
 

@@ -109,7 +109,8 @@ def table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> str:
             continue
         for purse in PURSES:
             lines += [f"{loop} loops, {len(mine)} worlds, purse: {purse}"]
-            lines += _layout(_HEADS, [(p, _texts(row(mine, p, purse))) for p in policies]) + [""]
+            lines += _layout(_HEADS, [(p, _texts(row(mine, p, purse))) for p in policies])
+            lines.append("")
     return "\n".join(lines)
 
 
@@ -127,7 +128,8 @@ def families_table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> str:
                 those = [one for one in mine if family in one.families]
                 rows.append((f"{family} ({len(those)})", _cells(those, policies, purse)))
             lines += [f"{loop} loops, purse: {purse}; gain / behind / harm>1"]
-            lines += _layout(policies, rows) + [""]
+            lines += _layout(policies, rows)
+            lines.append("")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A site at work: servers with a few workers and one bounded queue each, limits, dead connections.
+"""A site at work: servers with a few workers and one bounded queue each, dead connections.
 
 The end of a service is computed on arrival, so an attempt costs one event. Arrivals must be offered
 in order of time.
@@ -12,71 +12,10 @@ from heapq import heapify, heappop, heappush, heapreplace
 from statistics import NormalDist
 
 from ..draws import ERROR, ERROR_TYPE, SERVER, SERVICE, uniform
-from .plan import DROPPED, REFUSED, TIMEOUT, Limit, Outage, Planned, Scaling, SitePlan
+from .limiter import Limiter
+from .plan import DROPPED, REFUSED, TIMEOUT, Outage, Planned, Scaling, SitePlan
 
 _inverse_normal = NormalDist().inv_cdf
-
-
-class Limiter:
-    """Counts requests by a `Limit`'s rule; 0 is everybody's account where it is shared."""
-
-    __slots__ = ("_accounts", "_banned", "_limit", "_room")
-
-    def __init__(self, limit: Limit) -> None:
-        self._limit = limit
-        # A window holds whole requests, at least one; a bucket is at least one deep.
-        self._room = max(1.0, limit.rate * limit.span)
-        if limit.kind == "window":
-            self._room = max(1.0, round(self._room))
-        self._accounts: dict[int, tuple[float, float]] = {}
-        self._banned: dict[int, float] = {}
-
-    def refuse(self, client: int, time: float) -> float | None:
-        """Count a request; return when there is room again, s from now, if it is one too many."""
-        limit = self._limit
-        if not limit.start <= time < limit.end:
-            return None
-        who = 0 if limit.shared else client
-        wait = self._wait(who, client, time)
-        if limit.punish:
-            banned = self._banned.get(who, 0.0) - time
-            if banned > 0.0 or wait > 0.0:
-                banned = max(banned, wait) + limit.punish
-                self._banned[who] = time + banned
-                return banned
-        return wait if wait > 0.0 else None
-
-    def _wait(self, who: int, client: int, time: float) -> float:
-        limit = self._limit
-        if limit.kind == "window":
-            # The golden ratio spreads the clients' windows evenly.
-            phase = 0.0 if limit.shared else client * 0.6180339887498949 % 1.0
-            # A window that is rounded to one request is longer instead.
-            span = self._room / limit.rate
-            index = float(math.floor(time / span - phase))
-            seen, count = self._accounts.get(who, (index, 0.0))
-            if seen != index:
-                count = 0.0
-            if count >= self._room:
-                return max(1e-9, (index + 1.0 + phase) * span - time)
-            self._accounts[who] = index, count + 1.0
-            return 0.0
-        seen, tokens = self._accounts.get(who, (time, self._room))
-        tokens = min(self._room, tokens + (time - seen) * limit.rate)
-        if tokens < 1.0:
-            self._accounts[who] = time, tokens
-            return (1.0 - tokens) / limit.rate
-        self._accounts[who] = time, tokens - 1.0
-        return 0.0
-
-    def said(self, wait: float) -> float | None:
-        """Return Retry-After, s."""
-        says = self._limit.says
-        if says == "exact":
-            return wait
-        if says == "rounded":
-            return float(math.ceil(wait))
-        return self._limit.absurd if says == "absurd" else None
 
 
 class Server:
@@ -162,9 +101,11 @@ class Site:
         self._dead: dict[int, int] = {}
         self._seen: dict[int, int] = {}
 
-    def dead_connection(self, now: float, client: int) -> bool:
+    def dead_connection(self, now: float, call: Planned, number: int) -> bool:
         """Tell whether the pooled connection that an attempt takes was lost unnoticed."""
-        stale = self.plan.stale
+        stale, client = self.plan.stale, call.client
+        if number == 0 and self.plan.idle and uniform(~call.key, 0, ERROR) < self.plan.idle:
+            return True
         while self._bursts < len(stale) and stale[self._bursts][0] <= now:
             self._bursts += 1
         seen = self._seen.get(client)
@@ -201,13 +142,20 @@ class Site:
         """Return (error or "", when the answer leaves, service time, Retry-After)."""
         plan, key = self.plan, call.key
         count = len(self.servers)
-        index = int(uniform(key, number, SERVER) * count) if count > 1 else 0
+        if count == 1:
+            index = 0
+        elif plan.sticky:
+            index = call.client % count
+        else:
+            index = int(uniform(key, number, SERVER) * count)
         server = self.servers[index]
         outage = server.outage(time) if server.outages else None
         if outage is not None and outage.start <= time:
             if outage.mode == "silent":
                 return TIMEOUT, math.inf, 0.0, None
-            return (REFUSED if outage.mode == "refused" else "503"), time, 0.0, None
+            if outage.mode == "refused":
+                return REFUSED, time, 0.0, None
+            return "503", time, 0.0, outage.says
         if self.limiter is not None:
             wait = self.limiter.refuse(call.client, time)
             if wait is not None:
@@ -226,7 +174,7 @@ class Site:
         start = busy_until[0]
         if start > time:
             if server.waiting(time) >= plan.queue:
-                return "503", time, 0.0, None
+                return plan.full, time, 0.0, None
             server.starts.append(start)
             if plan.forgets and start > min(time + self.attempt_timeout, deadline):
                 # The client has gone when its turn comes.
@@ -238,6 +186,7 @@ class Site:
             work = math.exp(self._mu + plan.sigma * _inverse_normal(u))
         else:
             work = -math.log(u) * plan.service
+        work *= call.weight
         speed = plan.speeds[index]
         end = start + work if speed is None else speed.end(start, work)
         heapreplace(busy_until, end)
@@ -252,10 +201,9 @@ class Site:
 
     def _error(self, plan: SitePlan, index: int, key: int, number: int, time: float) -> str:
         for trouble in plan.errors[index]:
-            if trouble.start <= time < trouble.end:
-                if uniform(key, number, ERROR) < trouble.chance:
-                    kinds = trouble.kinds
-                    if len(kinds) == 1:
-                        return kinds[0]
-                    return kinds[int(uniform(key, number, ERROR_TYPE) * len(kinds))]
+            if trouble.start <= time < trouble.end and uniform(key, number, ERROR) < trouble.chance:
+                kinds = trouble.kinds
+                if len(kinds) == 1:
+                    return kinds[0]
+                return kinds[int(uniform(key, number, ERROR_TYPE) * len(kinds))]
         return ""
