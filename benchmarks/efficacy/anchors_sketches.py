@@ -48,6 +48,7 @@ class SixtyLines(Loop):
     """
 
     _LEAST, _MOST, _RAISE = 0.02, 0.5, 0.02
+    _HOLD, _PART = 1.0, 0.1
 
     def __init__(self, clock: Clock, random: Rand) -> None:
         super().__init__(clock, random)
@@ -85,7 +86,7 @@ class SixtyLines(Loop):
             call.state = None
             return Wait(backoff)
         left = math.inf if call.deadline is None else call.deadline - now
-        call.state = now + min(1.0, 0.1 * left)
+        call.state = now + min(self._HOLD, self._PART * left)
         return Wait(min(max(backoff, 0.05), max(0.0, call.state - now)))
 
     def wake(self, now: float, call: CallView) -> Action:

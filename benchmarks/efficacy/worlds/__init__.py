@@ -8,12 +8,18 @@ logarithmic scale from a wide range.
 Modules, in the order in which they build on each other:
 
 ``plan``      what is fixed before a run: calls, sites, troubles
-``site``      a site at work: queues, outages, errors, limits
-``engine``    the event loop: calls, attempts, waits, deadlines, purses
+``limiter``   counts requests against a limit
+``site``      a site at work: queues, outages, errors, dead connections
+``engine``    the event loop: calls, attempts, waits, deadlines
 ``draft``     a world in the making, and how numbers are drawn
 ``troubles``  the kinds of trouble
+``calls``     arrivals that don't wait, and callers that do
 ``make``      a world by its number
-``policies``  policies by name
-``results``   many worlds on one or more processes
-``report``    harm, distance behind the best, tables
+``policies``  policies by name, and the purses
+``results``   many worlds on one or more processes, and what calls are worth
+``report``    harm, distance behind the best known, tables
+``picture``   harm, sorted
+``document``  docs/WORLDS.md
+
+Numbers from 100,000 on are for judging: nothing may be tuned on them.
 """

@@ -11,11 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..registry import NONE, POLICIES
+from .document import write_document
 from .engine import simulate
 from .make import make_random_world
+from .picture import draw_harm
 from .plan import LOOPS, Loop
 from .policies import PURSES, find
-from .report import families_table, loops_of, table, worst
+from .report import families_table, loops_of, table, worst_text
 from .results import result, run_worlds
 
 
@@ -38,12 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worst", type=int, default=0, help="print so many worlds of most harm")
     parser.add_argument("--of", default="ours", help="the policy for --worst (default ours)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all results there")
+    parser.add_argument(
+        "--document", type=Path, metavar="FOLDER", help="write WORLDS.md and harm.png there"
+    )
     options = parser.parse_args(arguments)
     for name in options.policies:
         if ":" not in name and name not in POLICIES:
             parser.error(f"unknown name {name!r}; known: {', '.join(POLICIES)}")
     loops = loops_of(options.loops)
     policies = list(dict.fromkeys([NONE, *options.policies]))
+    if options.worst and options.of not in policies:
+        parser.error(f"{options.of!r} is not among the policies")
     if not loops or options.count < 1 or options.jobs < 1:
         parser.error("nothing to run")
     if options.world is not None:
@@ -57,8 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.families:
         print(families_table(outcomes, policies))
     if options.worst:
-        print(worst(outcomes, options.of, options.worst))
+        print(worst_text(outcomes, options.of, options.worst))
     print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    if options.document is not None:
+        options.document.mkdir(parents=True, exist_ok=True)
+        write_document(options.document / "WORLDS.md", outcomes, policies)
+        draw_harm(options.document / "harm.png", outcomes, policies)
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=1) + "\n")
     return 0

@@ -1,11 +1,11 @@
-"""The policies that run through the worlds, by name, and the purses that each is judged on."""
+"""The policies that run through the worlds, by name, and the purses that they are judged on."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from ..policy import PolicyFactory
-from ..registry import POLICIES
+from ..registry import JUDGED, POLICIES
 
 PURSES: dict[str, float | None] = {"patience": None, "second": 1.0, "minute": 60.0}
 """Waiting costs 0.25 of a success for so many seconds; None: for the caller's patience."""
@@ -18,3 +18,8 @@ def find(name: str) -> PolicyFactory:
         found: PolicyFactory = getattr(import_module(module), attribute)
         return found
     return POLICIES[name]
+
+
+def judged(name: str, purse: str) -> bool:
+    """Tell whether a policy is judged on a purse."""
+    return purse in JUDGED.get(name, PURSES)

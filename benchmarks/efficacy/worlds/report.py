@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..registry import NONE
 from .plan import LOOPS, Loop
-from .policies import PURSES
+from .policies import PURSES, judged
 from .results import Outcome
 
 HARM = 1.0
@@ -79,7 +80,7 @@ def row(outcomes: Sequence[Outcome], policy: str, purse: str) -> Row:
     )
 
 
-_HEADS = (
+HEADS = (
     "mean", "harm>1", "harm99", "worst", "in", "lost99", "lost", "in", "behind", "beh95", "near",
 )  # fmt: skip
 
@@ -100,6 +101,13 @@ def _texts(one: Row) -> list[str]:
     ]
 
 
+def rows(
+    outcomes: Sequence[Outcome], policies: Sequence[str], purse: str
+) -> list[tuple[str, list[str]]]:
+    """Return each judged policy's name and what the table says of it, below ``HEADS``."""
+    return [(p, _texts(row(outcomes, p, purse))) for p in policies if judged(p, purse)]
+
+
 def table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> str:
     """Return one table for each kind of loop and purse."""
     lines = []
@@ -109,7 +117,7 @@ def table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> str:
             continue
         for purse in PURSES:
             lines += [f"{loop} loops, {len(mine)} worlds, purse: {purse}"]
-            lines += _layout(_HEADS, [(p, _texts(row(mine, p, purse))) for p in policies])
+            lines += _layout(HEADS, rows(mine, policies, purse))
             lines.append("")
     return "\n".join(lines)
 
@@ -120,39 +128,51 @@ def families_table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> str:
     for loop in LOOPS:
         for purse in PURSES:
             mine = [one for one in outcomes if one.loop == loop]
-            names = sorted({family for one in mine for family in one.families})
-            if not names:
+            if not mine:
                 continue
-            rows = []
-            for family in names:
-                those = [one for one in mine if family in one.families]
-                rows.append((f"{family} ({len(those)})", _cells(those, policies, purse)))
             lines += [f"{loop} loops, purse: {purse}; gain / behind / harm>1"]
-            lines += _layout(policies, rows)
+            lines += _layout(policies, family_rows(mine, policies, purse))
             lines.append("")
     return "\n".join(lines)
 
 
-def _cells(those: Sequence[Outcome], policies: Sequence[str], purse: str) -> list[str]:
-    rows = [row(those, policy, purse) for policy in policies]
-    none = statistics.fmean(one.results[NONE].value(purse) for one in those)
-    return [f"{one.mean - none:+.1f}/{one.behind:.1f}/{one.harmed:.0%}" for one in rows]
+def family_rows(
+    outcomes: Sequence[Outcome], policies: Sequence[str], purse: str
+) -> list[tuple[str, list[str]]]:
+    """Return for each family of trouble: value minus that of never retrying / behind / harm > 1."""
+    made = []
+    for family in sorted({family for one in outcomes for family in one.families}):
+        those = [one for one in outcomes if family in one.families]
+        none = statistics.fmean(one.results[NONE].value(purse) for one in those)
+        found = [row(those, policy, purse) for policy in policies]
+        texts = [f"{one.mean - none:+.1f}/{one.behind:.1f}/{one.harmed:.0%}" for one in found]
+        made.append((f"{family} ({len(those)})", texts))
+    return made
 
 
-def worst(outcomes: Sequence[Outcome], policy: str, count: int) -> str:
+def worst(
+    outcomes: Sequence[Outcome], policy: str, count: int
+) -> list[tuple[Loop, str, list[Outcome]]]:
     """Return the worlds in which a policy does the most harm, for each kind of loop and purse."""
-    lines = []
+    found = []
     for loop in LOOPS:
+        mine = [one for one in outcomes if one.loop == loop]
         for purse in PURSES:
-            key: Callable[[Outcome], float] = lambda one: harm(one, policy, purse)  # noqa: B023, E731
-            mine = sorted((one for one in outcomes if one.loop == loop), key=key, reverse=True)
-            if mine:
-                lines.append(f"most harm of {policy} in {loop} loops, purse: {purse}")
-            for one in mine[:count]:
-                gone = lost(one, policy)
-                lines.append(
-                    f"  {harm(one, policy, purse):7.1f} lost {gone:5.1f}  {one.description}"
-                )
+            if mine and judged(policy, purse):
+                key = partial(harm, policy=policy, purse=purse)
+                found.append((loop, purse, sorted(mine, key=key, reverse=True)[:count]))
+    return found
+
+
+def worst_text(outcomes: Sequence[Outcome], policy: str, count: int) -> str:
+    """Return those worlds' descriptions, each with the harm and the success lost, in points."""
+    lines = []
+    for loop, purse, those in worst(outcomes, policy, count):
+        lines.append(f"most harm of {policy} in {loop} loops, purse: {purse}")
+        lines += [
+            f"{harm(one, policy, purse):9.1f} lost {lost(one, policy):5.1f}  {one.description}"
+            for one in those
+        ]
     return "\n".join(lines)
 
 

@@ -84,7 +84,8 @@ class Scaler:
 class Site:
     """All servers behind one address; each attempt meets one of them at random.
 
-    ``offered`` counts the attempts that were sent here, by fate ("" is served).
+    ``offered`` counts the attempts that were sent here, by fate ("" is served, "lost" has met a
+    dead connection); their sum is the number of attempts that clients sent.
     """
 
     def __init__(self, plan: SitePlan, attempt_timeout: float) -> None:
@@ -103,9 +104,15 @@ class Site:
 
     def dead_connection(self, now: float, call: Planned, number: int) -> bool:
         """Tell whether the pooled connection that an attempt takes was lost unnoticed."""
-        stale, client = self.plan.stale, call.client
-        if number == 0 and self.plan.idle and uniform(~call.key, 0, ERROR) < self.plan.idle:
-            return True
+        idle = self.plan.idle
+        lost = number == 0 and idle > 0.0 and uniform(~call.key, 0, ERROR) < idle
+        lost = lost or self._dead_in_pool(now, call.client)
+        if lost:
+            self.offered["lost"] = self.offered.get("lost", 0) + 1
+        return lost
+
+    def _dead_in_pool(self, now: float, client: int) -> bool:
+        stale = self.plan.stale
         while self._bursts < len(stale) and stale[self._bursts][0] <= now:
             self._bursts += 1
         seen = self._seen.get(client)

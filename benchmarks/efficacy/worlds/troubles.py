@@ -163,7 +163,11 @@ def keep_alive(draft: Draft) -> None:
         draft.idle = draft.log(0.002, 0.3)
         draft.note(f"idle connections lost {draft.idle:.2%}")
         return
-    size, count = draft.whole(1.0, 50.0), draft.whole(1.0, 30.0)
+    # A pool has no more connections than the client had calls at a time.
+    most = draft.together
+    if draft.loop == "open":
+        most = 1 + math.ceil(3.0 * draft.service * draft.rate / draft.clients)
+    size, count = min(most, draft.whole(1.0, 50.0)), draft.whole(1.0, 30.0)
     start = 0.15 * draft.horizon
     draft.stale = sorted((draft.rng.uniform(start, draft.horizon), size) for _ in range(count))
     draft.note(f"{count} times pools of {size} connections lost")
