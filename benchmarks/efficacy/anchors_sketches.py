@@ -55,17 +55,15 @@ class SixtyLines(Loop):
         self._share = 0.1
         self._tokens = 1.0
         self._cut_at = -math.inf
-        self._usual = math.nan
+        self._usual = 0.0
         self._released = 0
 
     def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
         """Adapt the share, then decide."""
         if outcome.ok:
-            if not outcome.latency <= 2.0 * self._usual and self._usual == self._usual:
+            if self._usual and outcome.latency > 2.0 * self._usual:
                 self._cut(now)
-            weight = 0.05 if self._usual == self._usual else 1.0
-            before = self._usual if weight < 1.0 else 0.0
-            self._usual = before + weight * (outcome.latency - before)
+            self._usual += (outcome.latency - self._usual) * (0.05 if self._usual else 1.0)
             gain = self._share
             if call.attempts > 1:
                 self._share = min(self._MOST, self._share + self._RAISE)
@@ -86,8 +84,11 @@ class SixtyLines(Loop):
             call.state = None
             return Wait(backoff)
         left = math.inf if call.deadline is None else call.deadline - now
-        call.state = now + min(self._HOLD, self._PART * left)
-        return Wait(min(max(backoff, 0.05), max(0.0, call.state - now)))
+        hold = min(self._HOLD, self._PART * left)
+        if backoff >= hold:
+            return GiveUp("no token")
+        call.state = now + hold
+        return Wait(backoff)
 
     def wake(self, now: float, call: CallView) -> Action:
         """Send with a token; a held call asks again until its time is over."""

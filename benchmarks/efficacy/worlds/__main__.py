@@ -15,7 +15,7 @@ from .document import write_document
 from .engine import simulate
 from .make import make_random_world
 from .picture import draw_harm
-from .plan import LOOPS, Loop
+from .plan import LOOPS, LoopKind
 from .policies import PURSES, find
 from .report import families_table, loops_of, table, worst_text
 from .results import result, run_worlds
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def alone(number: int, loop: Loop, policies: Sequence[str]) -> str:
+def alone(number: int, loop: LoopKind, policies: Sequence[str]) -> str:
     """Run one world and return all that there is to say about it."""
     world = make_random_world(number, loop)
     lines = [f"[{', '.join(world.families)}] {world.description}"]

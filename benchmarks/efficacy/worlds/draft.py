@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .plan import Errors, Limit, Loop, Outage, Scaling
+from .plan import Errors, Limit, LoopKind, Outage, Scaling
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class Draft:
     """
 
     rng: random.Random
-    loop: Loop
+    loop: LoopKind
     warm: bool = True
     horizon: float = 0.0
     rate: float = 0.0
@@ -53,11 +53,11 @@ class Draft:
         return math.exp(self.rng.uniform(math.log(low), math.log(high)))
 
     def whole(self, low: float, high: float) -> int:
-        """Draw a whole number so."""
+        """Draw a whole number, at least 1, evenly on a logarithmic scale."""
         return max(1, round(self.log(low, high)))
 
     def chance(self, share: float) -> bool:
-        """Tell with this probability."""
+        """Return True with this probability."""
         return self.rng.random() < share
 
     def frame(self, length: float | None = None) -> tuple[float, float]:
@@ -73,11 +73,11 @@ class Draft:
         return start, start + min(length, most)
 
     def stretch(self) -> tuple[float, float]:
-        """Draw whether trouble is there all the time, or for a while."""
+        """Draw when trouble lasts: all the time, or for a while as `frame` says."""
         return (0.0, math.inf) if self.chance(0.5) else self.frame()
 
     def where(self, part: float) -> int | None:
-        """Draw whether one server has the trouble, with this chance, or all (None)."""
+        """Draw the one server that has the trouble, with this chance, else None for all."""
         return self.rng.randrange(self.servers) if self.servers > 1 and self.chance(part) else None
 
     def mode(self) -> Literal["refused", "silent", "503"]:
@@ -117,5 +117,5 @@ def span(start: float, end: float) -> str:
 
 
 def of(server: int | None) -> str:
-    """Return in words who has the trouble."""
+    """Return the words for one server, or none for all."""
     return "" if server is None else " of one server"

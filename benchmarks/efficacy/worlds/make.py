@@ -7,7 +7,7 @@ import random
 
 from .calls import arrivals, callers, length
 from .draft import Draft
-from .plan import REFUSED, TIMEOUT, Loop, Outage, RandomWorld, SitePlan, Speed
+from .plan import REFUSED, TIMEOUT, LoopKind, Outage, RandomWorld, SitePlan, Speed
 from .troubles import CUSTOMS, TROUBLES, bursts
 
 _TWO_KINDS = 1.0 / 3.0
@@ -15,7 +15,7 @@ _LONGEST_SERVICE = 0.4
 _SEVERAL_ORIGINS = 0.08
 
 
-def make_random_world(number: int, loop: Loop) -> RandomWorld:
+def make_random_world(number: int, loop: LoopKind) -> RandomWorld:
     """Return the world of that number. Equal arguments, equal worlds."""
     draft = Draft(random.Random(f"{loop}/{number}"), loop)
     rng = draft.rng

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Loop = Literal["open", "closed"]
-LOOPS: tuple[Loop, ...] = ("open", "closed")
+LoopKind = Literal["open", "closed"]
+LOOPS: tuple[LoopKind, ...] = ("open", "closed")
 
 REFUSED = "ClientConnectorError"
 DROPPED = "ServerDisconnectedError"
@@ -167,7 +167,7 @@ class RandomWorld:
     """Everything about a run but the policy."""
 
     number: int
-    loop: Loop
+    loop: LoopKind
     families: tuple[str, ...]
     description: str
     sites: list[SitePlan]

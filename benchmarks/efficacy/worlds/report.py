@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..registry import NONE
-from .plan import LOOPS, Loop
+from .plan import LOOPS, LoopKind
 from .policies import PURSES, judged
 from .results import Outcome
 
 HARM = 1.0
-"""Above so many points harm counts."""
+"""Harm above so many points counts."""
 
 NEAR = 0.5
+"""A policy that is behind the best known by so many points at most is as good."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -152,7 +153,7 @@ def family_rows(
 
 def worst(
     outcomes: Sequence[Outcome], policy: str, count: int
-) -> list[tuple[Loop, str, list[Outcome]]]:
+) -> list[tuple[LoopKind, str, list[Outcome]]]:
     """Return the worlds in which a policy does the most harm, for each kind of loop and purse."""
     found = []
     for loop in LOOPS:
@@ -190,6 +191,6 @@ def _layout(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> 
     return lines
 
 
-def loops_of(names: Sequence[str]) -> list[Loop]:
+def loops_of(names: Sequence[str]) -> list[LoopKind]:
     """Return the kinds of loop of these names, in order."""
     return [loop for loop in LOOPS if loop in names]

@@ -7,13 +7,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
+from ..scoring import ATTEMPT_COST
 from .engine import Tally, simulate
 from .make import make_random_world
-from .plan import Loop
+from .plan import LoopKind
 from .policies import PURSES, find
 
-ATTEMPT_COST = 0.1
 WAIT_COST = 0.25
+"""Value of waiting for as long as a purse says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Outcome:
     """All policies in one world."""
 
     number: int
-    loop: Loop
+    loop: LoopKind
     families: tuple[str, ...]
     description: str
     results: dict[str, Result]
@@ -51,7 +52,7 @@ def result(tally: Tally) -> Result:
     )
 
 
-def run_world(number: int, loop: Loop, policies: Sequence[str]) -> Outcome:
+def run_world(number: int, loop: LoopKind, policies: Sequence[str]) -> Outcome:
     """Run policies through one world."""
     world = make_random_world(number, loop)
     results = {name: result(simulate(world, find(name))) for name in policies}
@@ -59,7 +60,7 @@ def run_world(number: int, loop: Loop, policies: Sequence[str]) -> Outcome:
 
 
 def run_worlds(
-    numbers: Iterable[int], loops: Sequence[Loop], policies: Sequence[str], jobs: int = 1
+    numbers: Iterable[int], loops: Sequence[LoopKind], policies: Sequence[str], jobs: int = 1
 ) -> list[Outcome]:
     """Run policies through all worlds of these numbers, in order."""
     tasks = [(number, loop) for loop in loops for number in numbers]

@@ -19,13 +19,11 @@ from benchmarks.efficacy.worlds.plan import (
     REFUSED,
     TIMEOUT,
     Errors,
+    LoopKind,
     Outage,
     Planned,
     RandomWorld,
     SitePlan,
-)
-from benchmarks.efficacy.worlds.plan import (
-    Loop as LoopKind,
 )
 from benchmarks.efficacy.worlds.policies import PURSES, find, judged
 from benchmarks.efficacy.worlds.results import result, run_world

@@ -9,14 +9,14 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks.efficacy.worlds.make import make_random_world
-from benchmarks.efficacy.worlds.plan import LOOPS, Loop, Planned, RandomWorld, Speed
+from benchmarks.efficacy.worlds.plan import LOOPS, LoopKind, Planned, RandomWorld, Speed
 from benchmarks.efficacy.worlds.troubles import CUSTOMS, TROUBLES
 
 FIRST, COUNT = 5000, 150
 
 
 @pytest.fixture(scope="module")
-def worlds() -> dict[Loop, list[RandomWorld]]:
+def worlds() -> dict[LoopKind, list[RandomWorld]]:
     """Some worlds of both kinds."""
     numbers = range(FIRST, FIRST + COUNT)
     return {loop: [make_random_world(number, loop) for number in numbers] for loop in LOOPS}
@@ -44,7 +44,7 @@ def plain(world: RandomWorld) -> object:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_number_gives_the_same_world_again(loop: Loop) -> None:
+def test_a_number_gives_the_same_world_again(loop: LoopKind) -> None:
     """Equal numbers, equal worlds; other numbers and loops, other worlds."""
     seen = set()
     for number in range(FIRST, FIRST + 12):
@@ -54,7 +54,7 @@ def test_a_number_gives_the_same_world_again(loop: Loop) -> None:
     assert len(seen) == 12
 
 
-def test_every_kind_of_trouble_is_met(worlds: dict[Loop, list[RandomWorld]]) -> None:
+def test_every_kind_of_trouble_is_met(worlds: dict[LoopKind, list[RandomWorld]]) -> None:
     """Each family is in a few of some hundred worlds, and a third of them has two kinds."""
     for loop, mine in worlds.items():
         families = Counter(family for world in mine for family in world.families)
@@ -65,7 +65,7 @@ def test_every_kind_of_trouble_is_met(worlds: dict[Loop, list[RandomWorld]]) -> 
         assert 0.2 < two / len(mine) < 0.45
 
 
-def test_worlds_are_small_and_said_in_a_line(worlds: dict[Loop, list[RandomWorld]]) -> None:
+def test_worlds_are_small_and_said_in_a_line(worlds: dict[LoopKind, list[RandomWorld]]) -> None:
     """A thousand of them have to run in minutes."""
     for mine in worlds.values():
         calls = sorted(world.calls for world in mine)
@@ -77,7 +77,7 @@ def test_worlds_are_small_and_said_in_a_line(worlds: dict[Loop, list[RandomWorld
             assert str(world.number) in world.description
 
 
-def test_calls_are_in_order_and_in_range(worlds: dict[Loop, list[RandomWorld]]) -> None:
+def test_calls_are_in_order_and_in_range(worlds: dict[LoopKind, list[RandomWorld]]) -> None:
     """Arrivals are sorted, and patience, clients and origins are what was drawn."""
     for loop, mine in worlds.items():
         for world in mine:
@@ -92,7 +92,7 @@ def test_calls_are_in_order_and_in_range(worlds: dict[Loop, list[RandomWorld]]) 
                 assert 1 <= len(world.first) <= 64
 
 
-def test_numbers_are_wide(worlds: dict[Loop, list[RandomWorld]]) -> None:
+def test_numbers_are_wide(worlds: dict[LoopKind, list[RandomWorld]]) -> None:
     """Service, time-outs and patience reach over decades, and some worlds have no queue."""
     for mine in worlds.values():
         service = [world.sites[0].service for world in mine]
@@ -107,7 +107,7 @@ def test_numbers_are_wide(worlds: dict[Loop, list[RandomWorld]]) -> None:
         assert max(patience) > 40.0
 
 
-def test_outages_do_not_overlap(worlds: dict[Loop, list[RandomWorld]]) -> None:
+def test_outages_do_not_overlap(worlds: dict[LoopKind, list[RandomWorld]]) -> None:
     """A server's outages come one after the other."""
     seen = 0
     for world in (world for mine in worlds.values() for world in mine):
