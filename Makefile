@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SECONDS ?= 60
 FIRST_SEED ?= 8000
 SEEDS ?= 4
+FIRST_WORLD ?= 100000
+WORLDS ?= 1000
 MINUTES ?= 5
 FUZZ_SECONDS ?= 15
 URL ?=
@@ -19,7 +21,7 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest test-pythons lint types bench efficacy soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests walk architecture
+.PHONY: help demo test test-oldest test-pythons lint types bench efficacy worlds soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests walk architecture
 
 help:
 	@echo "make demo              a minute of faults, outage and recovery, live (SECONDS=, URL=)"
@@ -41,6 +43,8 @@ help:
 	@echo "                       (BEFORE=); rewrites benchmarks/RESULTS.md, benchmarks/WIRE.md, README.md"
 	@echo "make efficacy          how well it decides, beside the known policies, in simulation"
 	@echo "                       (FIRST_SEED=, SEEDS=); rewrites docs/EFFICACY.md, two pictures, README.md"
+	@echo "make worlds            whether it does harm, in worlds drawn at random"
+	@echo "                       (FIRST_WORLD=, WORLDS=); rewrites docs/WORLDS.md, docs/harm.png"
 	@echo "make soak              minutes of mixed faults, and whether anything grows (MINUTES=);"
 	@echo "                       rewrites docs/soak.png"
 	@echo "make dashboard         the panels of tools/dashboard.py; rewrites collector-config/grafana/dashboard.json"
@@ -121,6 +125,11 @@ efficacy: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.efficacy --first-seed $(FIRST_SEED) --seeds $(SEEDS) --jobs 2 \
 	  --document docs/
 	$(BIN)/python -m benchmarks.readme
+
+# Worlds from 100000 on are for judging: nothing was tuned on them.
+worlds: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.efficacy.worlds --first $(FIRST_WORLD) --count $(WORLDS) --jobs 2 \
+	  --document docs/
 
 dashboard: $(VENV)/.test
 	$(BIN)/python -m tools.dashboard collector-config/grafana/dashboard.json

@@ -17,4 +17,5 @@ Modules, in the order in which they build on each other:
 ``scoring``      value, regret
 ``runner``       many runs, many processes
 ``report``       tables and JSON
+``worlds``       worlds drawn at random, in which nothing is nominal, with callers that wait too
 """

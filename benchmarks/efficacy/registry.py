@@ -10,6 +10,7 @@ from .anchors_botocore import BotocoreAdaptive, BotocoreStandard
 from .anchors_breakers import PollyStandard, Resilience4j
 from .anchors_budgets import EnvoyBudget, FinagleBudget, GrpcThrottle, SreThrottle
 from .anchors_loops import AiohttpRetry, FixedThree, Loop, Stamina, Tenacity
+from .anchors_sketches import EightLines, SixtyLines
 from .ours import Ours, OursAdmitting
 from .policy import PolicyFactory
 
@@ -35,7 +36,12 @@ POLICIES: dict[str, PolicyFactory] = {
     "sre_k2": SreThrottle,
     "resilience4j": Resilience4j,
     "polly": PollyStandard,
+    "eight_lines": EightLines,
+    "sixty_lines": SixtyLines,
     "ours": Ours,
     "ours_admit": OursAdmitting,
 }
 """Makes each policy for one client."""
+
+JUDGED: dict[str, tuple[str, ...]] = {}
+"""Which purses of ``worlds`` a policy is judged on, where these are not all."""
