@@ -66,6 +66,8 @@ class Call:
     #: What the newest attempt brought is let go of, so the call can't end without another one.
     must_send: bool = False
     ended: bool = False
+    #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
+    is_resend: bool = False
 
     @property
     def resends(self) -> int:
@@ -278,4 +280,12 @@ def checked_callable(name: str, value: _F) -> _F:
     """The value itself, if it can be called; else a TypeError that names the argument."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def checked_instance(name: str, value: _F, kind: type[object]) -> _F:
+    """The value itself, if None or of that class; else a TypeError that names the argument."""
+    if value is not None and not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {value!r}")
     return value
