@@ -15,7 +15,6 @@ import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
-from aiohttp_adaptive_retry._call import Call, CallDriver
 from aiohttp_adaptive_retry.policy import Action, AttemptOutcome
 
 from ..chaos import tls
@@ -199,17 +198,15 @@ async def test_a_server_that_gives_up_for_good_gets_no_more_than_max_attempts(
 async def test_the_shipped_policy_is_told_too(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of connections whose answers took the fast path."""
     told: list[AttemptOutcome] = []
-    real = CallDriver.outcome
-
-    def outcome(
-        self: CallDriver, now: float, call: Call, outcome: AttemptOutcome, *more: Any
-    ) -> Action:
-        told.append(outcome)
-        return real(self, now, call, outcome, *more)
-
-    monkeypatch.setattr(CallDriver, "outcome", outcome)
     pool = Pool()
     retry = retrying()
+    real = type(retry._driver).outcome
+
+    def note(driver: Any, now: float, call: Any, outcome: AttemptOutcome, *more: Any) -> Action:
+        told.append(outcome)
+        return real(driver, now, call, outcome, *more)
+
+    monkeypatch.setattr(type(retry._driver), "outcome", note)
     _, session, url = await place(retry, pool)
     await fetch(session, url)
     await warmed(session, pool, url, 20)

@@ -11,8 +11,6 @@ import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
-from aiohttp_adaptive_retry._call import CallDriver
-from aiohttp_adaptive_retry._origin.registry import Origin
 
 from ..kit.calls import retrying
 from ..kit.clock import Clock
@@ -102,16 +100,16 @@ async def test_what_the_shipped_policy_is_told(
 ) -> None:
     """The latency of the server, or that the latency is not known; never that of the queue."""
     told: list[float] = []
-    real = CallDriver.first_success
-
-    def first_success(self: CallDriver, now: float, origin: Origin, latency: float) -> None:
-        told.append(latency)
-        real(self, now, origin, latency)
-
-    monkeypatch.setattr(CallDriver, "first_success", first_success)
     clock = Clock()
     server = await serve(taking(clock, 2.0))
     retry = retrying(clock)
+    real = type(retry._driver).first_success
+
+    def first_success(driver: Any, now: float, origin: Any, latency: float) -> None:
+        told.append(latency)
+        real(driver, now, origin, latency)
+
+    monkeypatch.setattr(type(retry._driver), "first_success", first_success)
     session = open_session(retry, limit=1)
     for _ in range(4):
         await asyncio.gather(*(fetch(session, server.url) for _ in range(4)))
