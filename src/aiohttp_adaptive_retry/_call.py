@@ -122,6 +122,7 @@ class CallDriver:
         outcome: AttemptOutcome,
         obstacle: Reason | None = None,
         text: str | None = None,
+        unsent: bool = False,
     ) -> Action:
         """Record what an attempt came to, and ask what is next.
 
@@ -130,6 +131,8 @@ class CallDriver:
             obstacle: why the request can't be sent again, whatever the policy says:
                 `not_idempotent` or `body_not_replayable`.
             text: the error's text, where texts are recorded.
+            unsent: the attempt ended in the client's own queue for a connection. That says nothing
+                about the origin. So the policy is not told, and the attempt is made again.
         """
         success: CallResult = "retry_success" if call.attempts > 1 else "first_success"
         try:
@@ -159,7 +162,8 @@ class CallDriver:
             origin.window.append(now, code)
             if text is not None:
                 origin.note_text(text)
-            return self._settle(now, call, origin.policy.outcome(now, call, outcome), obstacle)
+            action = SEND if unsent else origin.policy.outcome(now, call, outcome)
+            return self._settle(now, call, action, obstacle)
         except Exception as fault:
             return self._broken(now, call, fault, success if outcome.ok else _failure(call))
 

@@ -38,7 +38,7 @@ class Listening:
         self.resent.append(getattr(call, "is_resend", False))
         if not outcome.replayable:
             return GiveUp("not_retryable")
-        if outcome.reused_connection or outcome.unsent:
+        if outcome.reused_connection:
             return SEND
         return Wait(self.pause, committed=True)
 

@@ -198,31 +198,62 @@ async def test_a_middleware_after_ours_takes_its_time(serve: Serve, open_session
 # aiohttp's own limits.
 
 
-async def test_connect_ends_in_the_queue(serve: Serve, open_session: Open) -> None:
-    """`ClientTimeout(connect=)` runs in the queue. Nothing was sent, and it is no sign of trouble;
-    the call queues again at once."""
-    policy, clock = Listening(), Clock()
+def crowded(policy: Listening, clock: Clock, open_session: Open, **fields: Any) -> Any:
+    """A session that gives up on its one connection after 0.1 s."""
+    timeout = aiohttp.ClientTimeout(total=60, connect=0.1)
+    return open_session(listening(policy, clock, **fields), limit=1, timeout=timeout)
 
-    async def slow(exchange: Exchange) -> bool:
-        await asyncio.sleep(0.3)
+
+def slow(seconds: float) -> Action:
+    """An answer that takes so long."""
+
+    async def run(exchange: Exchange) -> bool:
+        await asyncio.sleep(seconds)
         return await reply().run(exchange)
 
-    server = await serve(Action(slow))
-    session = open_session(
-        listening(policy, clock, max_attempts=20),
-        limit=1,
-        timeout=aiohttp.ClientTimeout(total=60, connect=0.1),
-    )
+    return Action(run)
+
+
+async def test_connect_ends_in_the_queue(serve: Serve, open_session: Open) -> None:
+    """`ClientTimeout(connect=)` runs in the queue. Nothing was sent. So the call queues again at
+    once, and no policy is told of a failure."""
+    policy, clock = Listening(), Clock()
+    server = await serve(slow(0.3))
+    session = crowded(policy, clock, open_session, max_attempts=20)
     statuses = await asyncio.gather(*(fetch(session, server.url) for _ in range(2)))
     assert statuses == [200] * 2
-    assert server.hits == 2
-    assert policy.failures
-    assert clock.waits == []
-    for outcome in policy.failures:
-        assert outcome.error_type == "ConnectionTimeoutError"
-        assert (outcome.unsent, outcome.replayable) == (True, True)
-        evidence = (outcome.no_response, outcome.overload, outcome.reused_connection)
-        assert evidence == (False, False, False)
+    assert (server.hits, clock.waits) == (2, [])
+    assert [outcome.ok for outcome in policy.outcomes] == [True, True]
+
+
+async def test_a_queue_that_never_ends(serve: Serve, open_session: Open) -> None:
+    """A call queues as often as it may be sent, and gets aiohttp's error in the end."""
+    policy, clock = Listening(), Clock()
+    server = await serve(hang())
+    retry = listening(policy, clock, max_attempts=3)
+    timeout = aiohttp.ClientTimeout(total=60, connect=0.05)
+    session = open_session(retry, limit=1, timeout=timeout)
+    holder = asyncio.ensure_future(fetch(session, server.url))
+    await asyncio.sleep(0.05)
+    with pytest.raises(aiohttp.ConnectionTimeoutError):
+        await fetch(session, server.url)
+    assert retry.snapshot().suppressed == {"max_attempts": 1}
+    assert (server.hits, policy.outcomes, clock.waits) == (1, [], [])
+    holder.cancel()
+    await asyncio.gather(holder, return_exceptions=True)
+
+
+async def test_a_post_in_the_queue_is_not_sent_again(serve: Serve, open_session: Open) -> None:
+    """As with every failure."""
+    policy, clock = Listening(), Clock()
+    server = await serve(slow(0.3))
+    session = crowded(policy, clock, open_session)
+    first = asyncio.ensure_future(fetch(session, server.url))
+    await asyncio.sleep(0.05)
+    with pytest.raises(aiohttp.ConnectionTimeoutError):
+        await session.post(server.url, data=b"x")
+    assert await first == 200
+    assert server.hits == 1
 
 
 class Hanging(EverywhereHere):
@@ -243,10 +274,7 @@ async def test_connect_ends_while_connecting(open_session: Open) -> None:
     )
     with pytest.raises(aiohttp.ConnectionTimeoutError):
         await session.get("http://upstream.test/")
-    assert [(o.unsent, o.no_response, o.overload) for o in policy.failures] == [
-        (False, True, True),
-        (False, True, True),
-    ]
+    assert [(o.no_response, o.overload) for o in policy.failures] == [(True, True)] * 2
 
 
 # Nothing is left.

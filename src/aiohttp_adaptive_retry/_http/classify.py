@@ -14,7 +14,7 @@ from .._errors import error_type
 from .._policy.protocol import AttemptOutcome, Reason
 from ..config import AdaptiveConfig
 from .body import is_replayable
-from .pool import ended_in_queue, was_used_before
+from .pool import was_used_before
 from .retry_after import parse_retry_after
 
 #: The largest answer that a waiting call keeps, bytes: an error page.
@@ -128,17 +128,14 @@ class Classifier:
         else:
             return None
         timed_out = isinstance(error, aiohttp.ServerTimeoutError)
-        unsent = isinstance(error, aiohttp.ConnectionTimeoutError) and ended_in_queue(error)
         return AttemptOutcome(
             False,
             error_type(error),
             latency,
-            no_response=(timed_out and not unsent)
-            or isinstance(error, aiohttp.ClientConnectorError),
-            overload=timed_out and not unsent,
+            no_response=timed_out or isinstance(error, aiohttp.ClientConnectorError),
+            overload=timed_out,
             reused_connection=request is not None and _cut(error) and was_used_before(request),
             replayable=replayable,
-            unsent=unsent,
         )
 
 

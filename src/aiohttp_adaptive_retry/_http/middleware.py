@@ -33,7 +33,7 @@ from .body import rearm, watch_upload
 from .call import _HttpCall
 from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
-from .pool import NO_QUEUE, Queue, distrust_idle, mark_used
+from .pool import NO_QUEUE, Queue, distrust_idle, ended_in_queue, mark_used
 from .release import arrive, discard
 from .replay import REDIRECTS, Run, Runs, total_timeout
 
@@ -208,8 +208,7 @@ class AdaptiveRetryMiddleware:
                 except Exception:
                     # A clock that breaks or gives no number, or an answer that is not aiohttp's.
                     now = self._now()
-                if not self._marks:
-                    self._marks = mark_used(response)
+                self._marks = self._marks or mark_used(response)
                 latency = math.nan if queue is None else now - started - queue.seconds
                 if call is None:
                     self._driver.first_success(now, origin, latency)
@@ -299,7 +298,7 @@ class AdaptiveRetryMiddleware:
 
     def _judge(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
         """Tell the driver what an attempt came to, and what the request allows."""
-        driver, request, text = self._driver, call.request, None
+        driver, request, text, unsent = self._driver, call.request, None, False
         try:
             now = self._now()
             latency = math.nan if call.queue is None else now - call.sent_at - call.queue.seconds
@@ -311,6 +310,7 @@ class AdaptiveRetryMiddleware:
                 if self._config.record_error_messages:
                     text = error_text(result, self._config.max_error_message_length)
                 call.lost += outcome.reused_connection
+                unsent = outcome.overload and ended_in_queue(result)
             else:
                 if (connection := getattr(result, "_protocol", None)) is not None:
                     connection._adaptive_retry_used = self._marks = True
@@ -330,7 +330,7 @@ class AdaptiveRetryMiddleware:
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
             obstacle = self._classifier.obstacle(request, call.body)
-            action = driver.outcome(now, call, outcome, obstacle, text)
+            action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended and isinstance(result, BaseException):
                 self._runs.failed(request, call.handler, result, now)
         except Exception as fault:

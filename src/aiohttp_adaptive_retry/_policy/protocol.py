@@ -78,9 +78,6 @@ class AttemptOutcome(NamedTuple):
     replayable: bool = True
     #: The call can end, after any wait, with what it has got now.
     can_wait: bool = True
-    #: The attempt ended in the client's own queue for a connection: nothing was sent, and the
-    #: failure says nothing about the origin.
-    unsent: bool = False
 
 
 class CallView(Protocol):
