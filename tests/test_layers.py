@@ -31,6 +31,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "_errors",
         "_http.body",
+        "_http.pool",
         "_http.retry_after",
         "_origin.window",
         "_policy.health",
@@ -38,11 +39,12 @@ LAYERS: tuple[set[str], ...] = (
         "_telemetry.scope",
         "config",
     },
-    {"_http.classify", "_http.replay", "_origin.memory", "_policy.cost", "events"},
+    {"_http.classify", "_origin.memory", "_policy.cost", "events"},
     {"_http.release", "_origin.counters", "_origin.sweeper", "_policy.adaptive"},
-    {"_origin.registry", "_policy.admission", "_policy.fixed"},
+    {"_http.replay", "_origin.registry", "_policy.admission", "_policy.fixed"},
     {"_call", "_origin.recent", "_telemetry.metrics", "_telemetry.spans", "policy"},
-    {"_http.attempt", "_telemetry.hub", "_telemetry.snapshot", "standalone"},
+    {"_http.attempt", "_http.call", "_telemetry.hub", "_telemetry.snapshot", "standalone"},
+    {"_http.layers"},
     {"_http.middleware"},
     # The package itself, for users.
     {""},

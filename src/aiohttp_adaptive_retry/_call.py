@@ -66,6 +66,8 @@ class Call:
     #: What the newest attempt brought is let go of, so the call can't end without another one.
     must_send: bool = False
     ended: bool = False
+    #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
+    is_resend: bool = False
 
     @property
     def resends(self) -> int:
@@ -120,6 +122,7 @@ class CallDriver:
         outcome: AttemptOutcome,
         obstacle: Reason | None = None,
         text: str | None = None,
+        unsent: bool = False,
     ) -> Action:
         """Record what an attempt came to, and ask what is next.
 
@@ -128,6 +131,8 @@ class CallDriver:
             obstacle: why the request can't be sent again, whatever the policy says:
                 `not_idempotent` or `body_not_replayable`.
             text: the error's text, where texts are recorded.
+            unsent: the attempt ended in the client's own queue for a connection. That says nothing
+                about the origin. So the policy is not told, and the attempt is made again.
         """
         success: CallResult = "retry_success" if call.attempts > 1 else "first_success"
         try:
@@ -157,7 +162,8 @@ class CallDriver:
             origin.window.append(now, code)
             if text is not None:
                 origin.note_text(text)
-            return self._settle(now, call, origin.policy.outcome(now, call, outcome), obstacle)
+            action = SEND if unsent else origin.policy.outcome(now, call, outcome)
+            return self._settle(now, call, action, obstacle)
         except Exception as fault:
             return self._broken(now, call, fault, success if outcome.ok else _failure(call))
 
@@ -278,4 +284,12 @@ def checked_callable(name: str, value: _F) -> _F:
     """The value itself, if it can be called; else a TypeError that names the argument."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def checked_instance(name: str, value: _F, kind: type[object]) -> _F:
+    """The value itself, if None or of that class; else a TypeError that names the argument."""
+    if value is not None and not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {value!r}")
     return value

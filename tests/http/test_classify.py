@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import errno
 import inspect
+import socket
 import ssl
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +165,88 @@ def test_what_another_exception_says(error: BaseException, expected: Said) -> No
     """What the network does, and nothing that came from anybody else."""
     status = getattr(error, "status", None)
     said(error, type(error).__name__ if status is None else str(status), expected)
+
+
+@pytest.mark.parametrize(
+    ("reason", "replayable"),
+    [
+        (OSError(errno.ECONNREFUSED, "refused"), True),
+        (OSError(errno.ENETUNREACH, "unreachable"), True),
+        (OSError(errno.EHOSTUNREACH, "unreachable"), True),
+        (OSError(errno.EADDRNOTAVAIL, "no port is free"), True),
+        (OSError(errno.EMFILE, "too many files"), True),
+        (OSError(None, "no host"), True),
+        (OSError(errno.ENOENT, "missing"), False),
+        (OSError(errno.ENOTDIR, "no folder"), False),
+        (OSError(errno.EACCES, "denied"), False),
+        (OSError(errno.EPERM, "denied"), False),
+        (OSError(errno.EAFNOSUPPORT, "no such family"), False),
+        # OpenSSL's own numbers: these are no ENOENT and no EPERM.
+        (ssl.SSLWantReadError(2, "more"), True),
+        (ssl.SSLEOFError(8, "the end"), True),
+        (ssl.SSLError(1, "broken"), True),
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), False),
+        (socket.gaierror(socket.EAI_AGAIN, "later"), True),
+        (socket.gaierror(socket.EAI_FAIL, "the resolver"), True),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientConnectorDNSError,
+        aiohttp.ClientProxyConnectionError,
+    ],
+)
+def test_why_a_connection_could_not_be_made(
+    kind: type[aiohttp.ClientConnectorError], reason: OSError, replayable: bool
+) -> None:
+    """What is wrong with the address, the file or the rights stays wrong."""
+    outcome = CLASSIFIER.error(kind(KEY, reason), 0.25)
+    assert outcome == AttemptOutcome(
+        False, kind.__name__, 0.25, no_response=True, replayable=replayable
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "cut"),
+    [
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.ServerDisconnectedError("Server disconnected"), True),
+        (aiohttp.ServerDisconnectedError(cast(Any, object())), False),
+        (aiohttp.ClientOSError(errno.ECONNRESET, "reset"), True),
+        (aiohttp.ClientOSError(errno.EPIPE, "broken pipe"), True),
+        (aiohttp.ClientOSError(errno.ETIMEDOUT, "no acknowledgement"), True),
+        (aiohttp.ClientOSError(errno.EIO, "the caller's disk"), False),
+        (aiohttp.ClientOSError(None, "unknown"), False),
+        (aiohttp.ClientConnectionResetError("closing"), True),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNRESET, "reset")), False),
+        (aiohttp.SocketTimeoutError(), False),
+        (aiohttp.ClientPayloadError(), False),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("used", [False, True])
+def test_a_used_connection_that_is_lost(error: BaseException, cut: bool, used: bool) -> None:
+    """It must have been used before, and lost before an answer began."""
+    request: Any = SimpleNamespace(
+        response=SimpleNamespace(_protocol=SimpleNamespace(_adaptive_retry_used=used))
+    )
+    outcome = CLASSIFIER.error(error, 0.25, request)
+    assert outcome is not None
+    assert outcome.reused_connection is (cut and used)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [None, SimpleNamespace(), SimpleNamespace(response=None), SimpleNamespace(response=object())],
+    ids=["none", "no response", "no answer", "no protocol"],
+)
+def test_a_connection_that_nobody_knows(request_: Any) -> None:
+    """Where aiohttp does not tell, the connection counts as a new one."""
+    outcome = CLASSIFIER.error(aiohttp.ServerDisconnectedError(), 0.25, request_)
+    assert outcome == AttemptOutcome(False, "ServerDisconnectedError", 0.25)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in AIOHTTPS if AIOHTTPS[name] == LOST))

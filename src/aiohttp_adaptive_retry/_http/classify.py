@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
 from typing import Final
 
 import aiohttp
@@ -11,6 +14,7 @@ from .._errors import error_type
 from .._policy.protocol import AttemptOutcome, Reason
 from ..config import AdaptiveConfig
 from .body import is_replayable
+from .pool import was_used_before
 from .retry_after import parse_retry_after
 
 #: The largest answer that a waiting call keeps, bytes: an error page.
@@ -25,6 +29,30 @@ _PERMANENT: Final = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ClientSSLError,
     aiohttp.ServerFingerprintMismatch,
+)
+# A name is wrong, or has no address. EAI_AGAIN is another matter: the resolver itself failed.
+_NO_SUCH_NAME: Final = frozenset(
+    getattr(socket, name)
+    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_FAMILY", "EAI_SERVICE")
+    if hasattr(socket, name)
+)
+# The same by c-ares, which aiodns asks: ARES_ENODATA and ARES_ENOTFOUND.
+_NO_SUCH_NAME_ARES: Final = frozenset({1, 4})
+# There is no such socket, or nobody may connect to it.
+_NO_WAY: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EPROTOTYPE,
+        errno.EAFNOSUPPORT,
+    }
+)
+# A connection ends so that has been made. ETIMEDOUT is the kernel's: nobody acknowledged.
+_CUT: Final = frozenset(
+    {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ESHUTDOWN, errno.ETIMEDOUT}
 )
 # What the network, or the server at its other end, does to a request.
 _TRANSIENT: Final = (
@@ -77,14 +105,19 @@ class Classifier:
             and (content.total_bytes if length is None else length) <= KEPT_BYTES,
         )
 
-    def error(self, error: BaseException, latency: float) -> AttemptOutcome | None:
+    def error(
+        self, error: BaseException, latency: float, request: ClientRequest | None = None
+    ) -> AttemptOutcome | None:
         """What an exception says; None if it says nothing about the server.
 
         A bare TimeoutError is the caller's own deadline, and CancelledError the caller leaving.
         What the network did not raise came from another middleware or from the caller's body.
+        `request` is the one that was sent, for what is to be known of its connection.
         """
         if isinstance(error, _PERMANENT):
             replayable = False
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            replayable = not _can_not_mend(error.os_error)
         elif isinstance(error, _TRANSIENT):
             replayable = True
         elif isinstance(error, aiohttp.ClientHttpProxyError):
@@ -101,5 +134,36 @@ class Classifier:
             latency,
             no_response=timed_out or isinstance(error, aiohttp.ClientConnectorError),
             overload=timed_out,
+            reused_connection=request is not None and _cut(error) and was_used_before(request),
             replayable=replayable,
         )
+
+
+def _can_not_mend(reason: OSError) -> bool:
+    """Whether connecting failed for a reason that the next attempt will meet again."""
+    if isinstance(reason, socket.gaierror):
+        return reason.errno in _NO_SUCH_NAME
+    if reason.errno is None:
+        # aiohttp's resolver on aiodns passes on the text alone, and the error as its cause.
+        cause = reason.__cause__
+        return (
+            cause is not None
+            and type(cause).__module__.partition(".")[0] == "aiodns"
+            and cause.args[:1] != ()
+            and cause.args[0] in _NO_SUCH_NAME_ARES
+        )
+    # OpenSSL has numbers of its own.
+    return reason.errno in _NO_WAY and not isinstance(reason, ssl.SSLError)
+
+
+def _cut(error: BaseException) -> bool:
+    """Whether a connection that was there got lost before an answer began."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        # With half a head the message is what could be read of it.
+        return isinstance(error.message, str)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    if isinstance(error, aiohttp.ClientOSError):
+        # Writing the body fails without a number of its own; so may reading the caller's file.
+        return error.errno in _CUT or isinstance(error.__cause__, ConnectionError)
+    return isinstance(error, ConnectionError)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random as _random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
-from aiohttp.payload import Payload
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .._call import Call, CallDriver, SafeClock, checked_callable
+from .._call import CallDriver, SafeClock, checked_callable, checked_instance
 from .._errors import OriginUnavailable, error_text
 from .._origin.counters import Faults
 from .._origin.registry import Registry
@@ -31,27 +30,15 @@ from ..config import AdaptiveConfig
 from ..policy import make_adaptive_policy
 from .attempt import Attempts
 from .body import rearm, watch_upload
+from .call import _HttpCall
 from .classify import Classifier
+from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
+from .pool import NO_QUEUE, Queue, distrust_idle, ended_in_queue, mark_used
 from .release import arrive, discard
 from .replay import REDIRECTS, Run, Runs, total_timeout
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
-# The call is over, and its end is counted.
-_OVER: Final = GiveUp("over")
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _HttpCall(Call):
-    """A call with its request, what sends the request, and the body at the start."""
-
-    request: ClientRequest
-    handler: ClientHandlerType
-    body: Payload | bytes | None
-
-    def follow(self, earlier: Run) -> None:
-        """Go on with a call that a redirect led here."""
-        self.started = earlier.started
-        self.requests_before = earlier.sent
+_OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
 
 
 class AdaptiveRetryMiddleware:
@@ -88,42 +75,34 @@ class AdaptiveRetryMiddleware:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
     ) -> None:
-        if config is None:
-            config = AdaptiveConfig()
-        elif not isinstance(config, AdaptiveConfig):
-            raise TypeError(f"config must be an AdaptiveConfig or None, got {config!r}")
-        for name, provider, kind in (
-            ("meter_provider", meter_provider, MeterProvider),
-            ("tracer_provider", tracer_provider, TracerProvider),
-        ):
-            if provider is not None and not isinstance(provider, kind):
-                raise TypeError(f"{name} must be a {kind.__name__} or None, got {provider!r}")
+        config = checked_instance("config", config, AdaptiveConfig) or AdaptiveConfig()
+        checked_instance("meter_provider", meter_provider, MeterProvider)
+        checked_instance("tracer_provider", tracer_provider, TracerProvider)
         self._config = config
         self._clock = checked_callable("clock", clock)
         self._sleep = checked_callable("sleep", sleep)
         checked_callable("random", random)
-        if policy is not None:
-            checked_callable("policy", policy)
+        checked_callable("policy", policy or make_adaptive_policy)
         self._faults = faults = Faults()
         # The default clock can't fail.
         self._now = now = clock if clock is time.monotonic else SafeClock(clock, faults)
         make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
         self._registry = registry = Registry(config, now, faults, make)
-        guard = registry.guard
         self._runs = Runs()
         self._noted = self._runs.noted
-        sweeper = Sweeper(config, guard, registry, self._runs.forget)
-        self._driver = CallDriver(config, registry.catalogue, guard, sweeper, faults)
+        sweeper = Sweeper(config, registry.guard, registry, self._runs.forget)
+        self._driver = CallDriver(config, registry.catalogue, registry.guard, sweeper, faults)
         self._classifier = Classifier(config)
         # The statuses that are more than a success. A status below all of them is faster to tell.
         self._retry_statuses = self._classifier.retry_statuses
         self._special = self._retry_statuses | REDIRECTS
         self._plain = min(self._special)
         self._asks_first = config.admission or policy is not None
-        # None where an attempt is no more than a call of the handler.
-        self._attempts = None
-        if config.attempt_timeout is not None or config.attempt_spans:
-            self._attempts = Attempts(config, tracer_provider, faults)
+        self._layers = Layers()
+        self._attempts = Attempts(config, tracer_provider, faults, now)
+        self._always = self._attempts.always
+        # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
+        self._marks = False
         Telemetry(self, registry, meter_provider)
 
     @property
@@ -142,7 +121,7 @@ class AdaptiveRetryMiddleware:
         """Send a request, and again where that is worth it. aiohttp calls this."""
         earlier: Run | None = None
         if self._noted:
-            error, earlier = self._earlier_run(request, handler)
+            error, earlier = self._runs.met(request, handler, self._now, self._faults)
             if error is not None:
                 try:
                     raise error
@@ -165,10 +144,17 @@ class AdaptiveRetryMiddleware:
                 body = request.body
                 if body:
                     watch_upload(body)
+            queue: Queue | None = None
+            window = origin.window
             try:
                 started = self._clock()
+                if self._always or started >= window.lease_until:
+                    # The success will be told, so it matters how much of it was a queue.
+                    pool = getattr(request.session, "connector", None)
+                    busy = self._always or getattr(pool, "_acquired", None)
+                    queue = self._attempts.queue(request, handler) if busy else NO_QUEUE
             except Exception:
-                started = self._now()
+                started, queue = self._now(), self._attempts.queue(request, handler)
             origin.begun += 1
         except Exception as error:
             self._faults(error)
@@ -182,18 +168,19 @@ class AdaptiveRetryMiddleware:
             if earlier is not None:
                 call.follow(earlier)
             await self._admitted(call)
-            started = call.sent_at
+            started, queue = call.sent_at, call.queue
         try:
-            if self._attempts is None:
+            if queue is None or (queue is NO_QUEUE and not self._always):
                 response = await handler(request)
             else:
                 resends = 0 if earlier is None else earlier.sent
-                response = await self._attempts.send(request, handler, resends)
+                response = await self._attempts.send(request, handler, queue, resends)
         except BaseException as error:
             if call is None:
                 call = _HttpCall(
                     origin, started, started, 1, request=request, handler=handler, body=body
                 )
+                call.queue = queue
                 if earlier is not None:
                     call.follow(earlier)
             action = self._judge(call, error)
@@ -205,26 +192,34 @@ class AdaptiveRetryMiddleware:
             if status < self._plain or status not in self._special:
                 try:
                     now = self._clock()
+                    if self._marks:
+                        # See `was_used_before`.
+                        response._protocol._adaptive_retry_used = True  # type: ignore[union-attr]
                     # Window.record_fast in line: a call would cost as much as its work.
-                    window = origin.window
                     end = window.end
-                    if end < window.lease_end and window.newest <= now < window.lease_until:
+                    if (
+                        (queue is None or self._always)
+                        and end < window.lease_end
+                        and window.newest <= now < window.lease_until
+                    ):
                         window.times[end % window.capacity] = window.newest = now
                         window.end = end + 1
                         return response
                 except Exception:
-                    # A clock that breaks, or gives no number.
+                    # A clock that breaks or gives no number, or an answer that is not aiohttp's.
                     now = self._now()
+                self._marks = self._marks or mark_used(response)
+                latency = math.nan if queue is None else now - started - queue.seconds
                 if call is None:
-                    self._driver.first_success(now, origin, now - started)
+                    self._driver.first_success(now, origin, latency)
                 else:
-                    outcome = AttemptOutcome(True, latency=now - started)
-                    self._driver.outcome(now, call, outcome)
+                    self._driver.outcome(now, call, AttemptOutcome(True, latency=latency))
                 return response
             if call is None:
                 call = _HttpCall(
                     origin, started, started, 1, request=request, handler=handler, body=body
                 )
+                call.queue = queue
                 if earlier is not None:
                     call.follow(earlier)
             action = await self._answered(call, response)
@@ -260,11 +255,11 @@ class AdaptiveRetryMiddleware:
                 last = None
                 await self._prepare(call)
                 try:
-                    request, handler = call.request, call.handler
-                    if self._attempts is None:
+                    request, handler, queue = call.request, call.handler, call.queue
+                    if queue is None or (queue is NO_QUEUE and not self._always):
                         response = await handler(request)
                     else:
-                        response = await self._attempts.send(request, handler, call.resends)
+                        response = await self._attempts.send(request, handler, queue, call.resends)
                 except BaseException as error:
                     action = self._judge(call, error)
                     if call.ended:
@@ -303,31 +298,39 @@ class AdaptiveRetryMiddleware:
 
     def _judge(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
         """Tell the driver what an attempt came to, and what the request allows."""
-        driver, request, text = self._driver, call.request, None
+        driver, request, text, unsent = self._driver, call.request, None, False
         try:
             now = self._now()
+            latency = math.nan if call.queue is None else now - call.sent_at - call.queue.seconds
             if isinstance(result, BaseException):
-                outcome = self._classifier.error(result, now - call.sent_at)
+                outcome = self._classifier.error(result, latency, request)
                 if outcome is None:
                     driver.cancel(now, call)
                     return _OVER
                 if self._config.record_error_messages:
                     text = error_text(result, self._config.max_error_message_length)
+                call.lost += outcome.reused_connection
+                unsent = outcome.overload and ended_in_queue(result)
             else:
+                if (connection := getattr(result, "_protocol", None)) is not None:
+                    connection._adaptive_retry_used = self._marks = True
                 if result.status not in self._retry_statuses:
-                    outcome = AttemptOutcome(True, latency=now - call.sent_at)
+                    outcome = AttemptOutcome(True, latency=latency)
                     action = driver.outcome(now, call, outcome)
                     location = result.headers.get(hdrs.LOCATION)
                     if location and result.status in REDIRECTS:
                         handler, started, sent = call.handler, call.started, call.resends + 1
                         self._runs.redirected(request, handler, location, started, sent, now)
                     return action
-                outcome = self._classifier.response(result, now - call.sent_at)
+                outcome = self._classifier.response(result, latency)
             if call.attempts == 1:
                 total = total_timeout(request, call.handler)
                 call.deadline = None if total is None else call.started + total
+                given = request.headers
+                if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
+                    self._layers.failed(call, now)
             obstacle = self._classifier.obstacle(request, call.body)
-            action = driver.outcome(now, call, outcome, obstacle, text)
+            action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended and isinstance(result, BaseException):
                 self._runs.failed(request, call.handler, result, now)
         except Exception as fault:
@@ -361,6 +364,7 @@ class AdaptiveRetryMiddleware:
         try:
             total = total_timeout(call.request, call.handler)
             call.deadline = None if total is None else call.started + total
+            self._layers.arrived(call, self._now())
         except Exception as fault:
             self._faults(fault)
         action = self._driver.arrive(self._now(), call)
@@ -368,6 +372,7 @@ class AdaptiveRetryMiddleware:
             action = await self._pause(call, action)
         if isinstance(action, GiveUp):
             raise OriginUnavailable(action.reason)
+        call.queue = self._attempts.queue(call.request, call.handler)
         self._driver.sent(self._now(), call)
 
     async def _prepare(self, call: _HttpCall) -> None:
@@ -382,19 +387,14 @@ class AdaptiveRetryMiddleware:
             self._driver.cancel(self._now(), call)
             raise
         try:
-            if hdrs.EXPECT in call.request.headers:
-                rearm(call.request)
+            request, pool = call.request, getattr(call.request.session, "connector", None)
+            request.response = None
+            if hdrs.EXPECT in request.headers:
+                rearm(request)
+            if call.lost:
+                distrust_idle(request, call.lost, self._config.max_attempts - call.attempts)
+            busy = self._always or getattr(pool, "_acquired", None)
+            call.queue = self._attempts.queue(request, call.handler) if busy else NO_QUEUE
         except Exception as fault:
             self._faults(fault)
         self._driver.sent(self._now(), call)
-
-    def _earlier_run(
-        self, request: ClientRequest, handler: ClientHandlerType
-    ) -> tuple[BaseException | None, Run | None]:
-        """If aiohttp ran the chain for this call before: the error it met, and that run."""
-        try:
-            run = self._runs.earlier(request, handler, self._now())
-            return None if run is None else run.error(), run
-        except Exception as error:
-            self._faults(error)
-            return None, None

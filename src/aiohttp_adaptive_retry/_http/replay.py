@@ -22,6 +22,7 @@ from aiohttp import ClientHandlerType, ClientRequest
 from yarl import URL
 
 from .._errors import without_paths
+from .._origin.counters import Faults
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -172,6 +173,21 @@ class Runs:
             # aiohttp will not follow this one.
             return
         self._note(request, handler, now, started, sent, None, target)
+
+    def met(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        clock: Callable[[], float],
+        faults: Faults,
+    ) -> tuple[BaseException | None, Run | None]:
+        """If aiohttp ran the chain for this call before: the error it met, and that run."""
+        try:
+            run = self.earlier(request, handler, clock())
+            return None if run is None else run.error(), run
+        except Exception as error:
+            faults(error)
+            return None, None
 
     def earlier(self, request: ClientRequest, handler: ClientHandlerType, now: float) -> Run | None:
         """What was noted of an earlier run of this call, if this is another one."""

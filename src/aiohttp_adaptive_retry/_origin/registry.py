@@ -289,7 +289,9 @@ class Registry:
         origin.policy.catch_up(origin.untold)
         origin.counters.first_success += window.fast_total
         origin.ended += window.fast_total
-        # A call still in flight will record here: recorded and evicted at once.
+        # A call still in flight will record in the new window: recorded and evicted at once. The
+        # call may hold the old window, which must not look as if something could be written there.
+        window.lease_end = 0
         origin.window = _EvictedWindow(evicted)
         origin.caught_up = origin.swept = 0
 
