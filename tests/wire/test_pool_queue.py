@@ -214,12 +214,15 @@ def slow(seconds: float) -> Action:
     return Action(run)
 
 
-async def test_connect_ends_in_the_queue(serve: Serve, open_session: Open) -> None:
+@pytest.mark.parametrize("fields", [{}, {"attempt_timeout": 9.0}], ids=["", "limit of time"])
+async def test_connect_ends_in_the_queue(
+    fields: dict[str, Any], serve: Serve, open_session: Open
+) -> None:
     """`ClientTimeout(connect=)` runs in the queue. Nothing was sent. So the call queues again at
     once, and no policy is told of a failure."""
     policy, clock = Listening(), Clock()
     server = await serve(slow(0.3))
-    session = crowded(policy, clock, open_session, max_attempts=20)
+    session = crowded(policy, clock, open_session, max_attempts=20, **fields)
     statuses = await asyncio.gather(*(fetch(session, server.url) for _ in range(2)))
     assert statuses == [200] * 2
     assert (server.hits, clock.waits) == (2, [])
@@ -315,7 +318,10 @@ async def test_the_callers_tracers_see_what_they_saw(serve: Serve, open_session:
 
 
 @pytest.mark.parametrize("ending", ["success", "failure", "cancelled"])
-async def test_no_tracer_stays(ending: str, serve: Serve, open_session: Open) -> None:
+@pytest.mark.parametrize("fields", [{}, {"attempt_timeout": 9.0}], ids=["", "limit of time"])
+async def test_no_tracer_stays(
+    fields: dict[str, Any], ending: str, serve: Serve, open_session: Open
+) -> None:
     """However an attempt ends, also in the queue: the request has the tracers that it had."""
     requests: list[ClientRequest] = []
     all_here = asyncio.Barrier(4)
@@ -327,7 +333,7 @@ async def test_no_tracer_stays(ending: str, serve: Serve, open_session: Open) ->
         return await handler(request)
 
     server: FaultServer = await serve(close() if ending == "failure" else reply(split=0.05))
-    retry = listening(Listening(), Clock(), max_attempts=2)
+    retry = listening(Listening(), Clock(), max_attempts=2, **fields)
     session = open_session(keep, retry, limit=1)
     calls = [asyncio.ensure_future(fetch(session, server.url)) for _ in range(3)]
     await all_here.wait()
@@ -336,5 +342,12 @@ async def test_no_tracer_stays(ending: str, serve: Serve, open_session: Open) ->
         assert sorted(len(traces(request)) for request in requests) == [0, 1, 1]
         for call in calls:
             call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    expected = {
+        "success": 200,
+        "failure": aiohttp.ServerDisconnectedError,
+        "cancelled": asyncio.CancelledError,
+    }[ending]
+    assert [r if isinstance(r, int) else type(r) for r in results] == [expected] * 3
+    assert retry.snapshot().faults == 0
     assert [traces(request) for request in requests] == [[]] * len(requests)

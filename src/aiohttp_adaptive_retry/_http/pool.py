@@ -1,8 +1,8 @@
 """aiohttp's pool of connections: its queue, and connections that were used before.
 
 Neither says anything about the origin. An attempt may wait for a connection, and may then get one
-that is dead by now. aiohttp tells neither by public names. The private names that are read
-stand here, and in `AdaptiveRetryMiddleware.__call__`, which can't afford a call. Where a name is
+that is dead by now. aiohttp tells neither by public names. The private names that are read stand
+here, and in `AdaptiveRetryMiddleware.__call__`, which can't afford a call. Where a name is
 missing, nothing breaks: no wait is seen, and every lost connection counts as a new one.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final, cast
 
@@ -81,13 +82,14 @@ class WatchedQueue(Queue):
     def __exit__(self, *_: object) -> None:
         if self._trace is not None:
             # Out of the list before anybody else looks: the caller's tracers see all events.
-            cast(Any, self._request)._traces.remove(self._trace)
+            with suppress(ValueError):
+                cast(Any, self._request)._traces.remove(self._trace)
             self._trace = None
+        # The limit is over by now, and it knows the task.
+        self.limit = None
         if self._since is not None:
             # The attempt ended in the queue.
             self.end()
-        # It knows the task.
-        self.limit = None
 
     def begin(self) -> None:
         """The attempt waits from now on."""
