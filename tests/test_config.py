@@ -28,7 +28,7 @@ WHOLE_FROM_ZERO = {"max_labelled_origins"}
 POSITIVE = {"memory_threshold_mb", "attempt_timeout", "backoff_base", "backoff_cap"}
 FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "hold_cap", "budget_initial"}
 FROM_ONE = {"budget_capacity"}
-SHARES = {"budget_deposit", "budget_floor"}
+SHARES = {"budget_deposit", "budget_floor", "hold_share"}
 SPANS = {"window_duration", "cleanup_interval"}
 FLAGS = {"record_error_messages", "admission", "attempt_spans"}
 SETS = {"retry_methods", "retry_statuses"}
@@ -104,6 +104,7 @@ def test_a_bad_value_is_named_with_its_field(name: str, value: Any) -> None:
     + [("backoff_cap", 3600), ("retry_after_cap", 0), ("retry_after_cap", 86_400)]
     + [("memory_baseline_mb", 0), ("memory_baseline_mb", None), ("attempt_timeout", None)]
     + [("budget_initial", 0), ("budget_deposit", 0), ("budget_deposit", 1), ("budget_floor", 0)]
+    + [("hold_cap", 0), ("hold_share", 0), ("hold_share", 1)]
     + [("window_duration", timedelta(milliseconds=1)), ("cleanup_interval", timedelta(days=365))]
     + [("retry_methods", ()), ("retry_statuses", ()), ("retry_statuses", {100, 599})],
 )
@@ -136,6 +137,81 @@ def test_the_defaults_of_windows_and_clean_up() -> None:
     assert (config.attempt_timeout, config.memory_baseline_mb) == (None, None)
     assert (config.record_error_messages, config.admission) == (False, False)
     assert config.attempt_spans is False
+
+
+def test_the_defaults_of_waits_and_budget() -> None:
+    """A hundred processes that know nothing may add a hundred retries to an outage, and no more."""
+    config = AdaptiveConfig()
+    assert (config.backoff_base, config.backoff_cap, config.retry_after_cap) == (0.2, 5.0, 30.0)
+    assert (config.hold_cap, config.hold_share) == (12.0, 0.25)
+    assert (config.budget_capacity, config.budget_initial) == (20.0, 1.0)
+    assert (config.budget_deposit, config.budget_floor) == (0.1, 0.0)
+
+
+#: What each preset sets; all else is as it is by default.
+PRESETS: dict[str, dict[str, Any]] = {
+    "interactive": {
+        "max_attempts": 3,
+        "backoff_base": 0.1,
+        "backoff_cap": 0.3,
+        "retry_after_cap": 0.5,
+        "hold_cap": 0.0,
+    },
+    "batch": {
+        "max_attempts": 10,
+        "backoff_cap": 20.0,
+        "retry_after_cap": 300.0,
+        "hold_cap": 60.0,
+        "hold_share": 0.7,
+    },
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_these_fields_and_no_others(preset: str) -> None:
+    """It is a config like any other, equal to one that is written out."""
+    config = getattr(AdaptiveConfig, preset)()
+    assert type(config) is AdaptiveConfig
+    assert config == AdaptiveConfig(**PRESETS[preset])
+    assert config == getattr(AdaptiveConfig, preset)()
+    assert config != AdaptiveConfig()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_override_wins_over_a_preset(preset: str) -> None:
+    """One of a field that the preset sets, and one of a field that it does not."""
+    make = getattr(AdaptiveConfig, preset)
+    config = make(max_attempts=4, attempt_timeout=2.0)
+    assert (config.max_attempts, config.attempt_timeout) == (4, 2.0)
+    assert dataclasses.replace(config, attempt_timeout=None) == AdaptiveConfig(
+        **PRESETS[preset] | {"max_attempts": 4}
+    )
+    # Nothing of it is left for the next one.
+    assert make() == AdaptiveConfig(**PRESETS[preset])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_wrong_override_of_a_preset_is_named(preset: str) -> None:
+    """As it is where no preset is used."""
+    make = getattr(AdaptiveConfig, preset)
+    with pytest.raises(TypeError, match="max_atempts"):
+        make(max_atempts=4)
+    with pytest.raises(TypeError, match="hold_cap must be a number, got '1'"):
+        make(hold_cap="1")
+    with pytest.raises(ValueError, match="max_attempts must be >= 1, got 0"):
+        make(max_attempts=0)
+    with pytest.raises(TypeError):
+        make(4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_of_a_subclass_is_of_the_subclass(preset: str) -> None:
+    """So that a config of one's own has the presets too."""
+
+    class Mine(AdaptiveConfig):
+        pass
+
+    assert type(getattr(Mine, preset)()) is Mine
 
 
 def test_it_is_a_frozen_value() -> None:

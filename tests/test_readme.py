@@ -119,6 +119,17 @@ def test_every_default_is_the_true_one() -> None:
             assert float(default) == value, name
 
 
+def test_the_presets_are_the_true_ones() -> None:
+    """The table of presets has each field that one of them sets, with its values, and no other."""
+    presets = (AdaptiveConfig(), AdaptiveConfig.interactive(), AdaptiveConfig.batch())
+    values = {
+        field.name: [getattr(preset, field.name) for preset in presets]
+        for field in dataclasses.fields(AdaptiveConfig)
+    }
+    shown = {name.strip("` "): list(map(float, row)) for name, *row in rows("Presets")}
+    assert shown == {name: row for name, row in values.items() if len(set(row)) > 1}
+
+
 def test_every_attribute_is_named() -> None:
     """Each attribute that a metric carries beside its origin's is in the table's row."""
     table = {row[0].strip("` "): row[2] for row in rows("Metrics")[1:]}

@@ -18,8 +18,9 @@ from .faults import Action, Exchange, FaultServer
 def retrying(
     clock: Clock | None = None, *, random: Callable[[], float] = lambda: 0.5, **config: Any
 ) -> AdaptiveRetryMiddleware:
-    """A middleware on a fake clock."""
+    """A middleware on a fake clock, which affords four retries of an origin that is new."""
     clock = Clock() if clock is None else clock
+    config.setdefault("budget_initial", 4.0)
     return AdaptiveRetryMiddleware(
         AdaptiveConfig(**config), clock=clock, sleep=clock.sleep, random=random
     )

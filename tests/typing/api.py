@@ -69,6 +69,8 @@ def configured() -> None:
     """Sets, lists and tuples are collections; ints are numbers."""
     AdaptiveConfig(retry_methods={"GET"}, retry_statuses=[503], memory_threshold_mb=50)
     AdaptiveConfig(retry_methods=("GET", "POST"), attempt_timeout=2, cleanup_interval=timedelta(1))
+    assert_type(AdaptiveConfig.interactive(), AdaptiveConfig)
+    assert_type(AdaptiveConfig.batch(max_attempts=20, hold_share=0.5), AdaptiveConfig)
     with configure("shop", traces=True) as export:
         assert_type(export, OtlpExport)
 
@@ -80,6 +82,9 @@ def wrong() -> None:
     AdaptiveConfig(window_siz=100)  # type: ignore[call-arg]
     AdaptiveConfig(window_duration=30)  # type: ignore[arg-type]
     AdaptiveConfig().window_size = 5  # type: ignore[misc]
+    AdaptiveConfig.interactive(max_atempts=5)  # type: ignore[call-arg]
+    AdaptiveConfig.batch(hold_cap="60")  # type: ignore[arg-type]
+    AdaptiveConfig.batch(60)  # type: ignore[call-arg]
     AdaptiveStrategy(max_attempt=5)  # type: ignore[call-arg]
     AdaptiveStrategy(max_attempts=None)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(max_attempts=5)  # type: ignore[call-arg]

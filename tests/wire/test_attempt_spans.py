@@ -49,6 +49,8 @@ class Traced:
         self.clock = Clock()
 
     def retrying(self, **config: Any) -> AdaptiveRetryMiddleware:
+        """A middleware on a fake clock, which affords four retries of an origin that is new."""
+        config.setdefault("budget_initial", 4.0)
         return AdaptiveRetryMiddleware(
             AdaptiveConfig(attempt_spans=True, **config),
             tracer_provider=self.provider,

@@ -13,7 +13,9 @@ import pytest
 import trustme
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
 from aiohttp_adaptive_retry._http import release
+from aiohttp_adaptive_retry.policy import FixedPolicy
 
 from ..kit.calls import books, is_idle, plainly, retrying, tokens
 from ..kit.clock import Clock
@@ -421,10 +423,9 @@ async def test_a_wait_that_cannot_end_before_the_deadline_is_not_begun(
     where: str, serve: Serve, open_session: Open
 ) -> None:
     """The 503 is handed back at once, whole, whoever set the deadline."""
-    server = await serve(reply(503, b"what it said"))
+    server = await serve(reply(503, b"what it said", headers="Retry-After: 15\r\n"))
     clock = Clock()
-    # The middle of the first span is 15 seconds, and the call has 10.
-    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    retry = retrying(clock)
     ten = aiohttp.ClientTimeout(total=10)
     options: dict[str, Any] = {}
     if where == "session":
@@ -444,52 +445,76 @@ async def test_a_requests_own_longer_deadline_wins(serve: Serve, open_session: O
     """A request that may take longer than its session's default is retried accordingly."""
     server = await serve(reply(503), reply())
     clock = Clock()
-    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    retry = retrying(clock)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=10))
     for timeout in (aiohttp.ClientTimeout(total=1000), aiohttp.ClientTimeout(total=None)):
-        server.script[server.hits :] = [reply(503), reply()]
+        server.script[server.hits :] = [reply(503, headers="Retry-After: 16\r\n"), reply()]
         async with session.get(server.url, timeout=timeout) as answer:
             assert answer.status == 200
-    assert clock.waits == [15.0, 15.0]
+    assert clock.waits == [18.0, 18.0]
     books(retry, 4, retry_success=2)
 
 
 async def test_the_deadline_counts_what_the_call_has_used(serve: Serve, open_session: Open) -> None:
-    """Two waits of 15 s fit into 40 s; the third one does not, and is not begun."""
-    server = await serve(reply(503))
+    """Two waits for 16 s fit into 40 s; the third one does not, and is not begun."""
+    server = await serve(reply(503, headers="Retry-After: 16\r\n"))
     clock = Clock()
-    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    retry = retrying(clock)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=40))
     async with session.get(server.url) as answer:
         assert answer.status == 503
-    assert (server.hits, clock.waits) == (3, [15.0, 15.0])
+    assert (server.hits, clock.waits) == (3, [18.0, 20.0])
     assert retry.snapshot().suppressed == {"deadline": 1}
     books(retry, 3, failed_after_retry=1)
 
 
 async def test_the_deadline_spans_redirects(serve: Serve, open_session: Open) -> None:
     """A second hop has what the first has left of the total, and not a total of its own."""
-    server = await serve(reply(503), redirect("/there"), reply(503, b"at the second hop"), reply())
+    later = "Retry-After: 16\r\n"
+    server = await serve(
+        reply(503, headers=later),
+        redirect("/there"),
+        reply(503, b"at the second hop", headers=later),
+        reply(),
+    )
     clock = Clock()
-    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    retry = retrying(clock)
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=20))
     async with session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (503, b"at the second hop")
-    assert (server.hits, clock.waits) == (3, [15.0])
+    assert (server.hits, clock.waits) == (3, [18.0])
     assert retry.snapshot().suppressed == {"deadline": 1}
 
 
 async def test_an_exception_at_the_deadline_is_handed_on(serve: Serve, open_session: Open) -> None:
-    """The same for a failure that is an exception."""
+    """The same for a failure that is an exception, and a policy that heeds no deadline."""
     server = await serve(reset(), reset())
     clock = Clock()
-    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    patient = FixedPolicy(base=30, cap=30, random=lambda: 0.5)
+    retry = AdaptiveRetryMiddleware(
+        policy=lambda origin: patient, clock=clock, sleep=clock.sleep, random=lambda: 0.5
+    )
     session = open_session(retry, timeout=aiohttp.ClientTimeout(total=10))
     with pytest.raises(aiohttp.ClientOSError):
         await session.get(server.url)
     assert (server.hits, clock.waits) == (1, [])
     assert retry.snapshot().suppressed == {"deadline": 1}
     books(retry, 1, failed_without_retry=1)
+
+
+@pytest.mark.parametrize("fault", [reply(503), reset()], ids=["answer", "exception"])
+async def test_a_wait_of_our_own_leaves_time_for_the_attempt_after_it(
+    fault: Action, serve: Serve, open_session: Open
+) -> None:
+    """However long the backoff: at most six tenths of what the call has left."""
+    server = await serve(fault, reply())
+    clock = Clock()
+    retry = retrying(clock, backoff_base=30, backoff_cap=30)
+    session = open_session(retry, timeout=aiohttp.ClientTimeout(total=10))
+    async with session.get(server.url) as answer:
+        assert answer.status == 200
+    assert clock.waits == pytest.approx([6.0])
+    books(retry, 2, retry_success=1)
 
 
 # One attempt's own limit.

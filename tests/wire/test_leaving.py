@@ -110,7 +110,8 @@ async def test_a_call_cancelled_while_an_answer_arrives(serve: Serve, open_sessi
 
 async def test_a_hundred_calls_cancelled_at_once(serve: Serve, open_session: Open) -> None:
     """Half of them waiting for an answer, half for a retry: all ignored, the pool whole."""
-    server, other = await serve(hang()), await serve(reply(503))
+    server = await serve(hang())
+    other = await serve(reply(429, headers="Retry-After: 1\r\n"))
     clock = Clock()
     clock.meanwhile = asyncio.Event().wait
     retry = retrying(clock, budget_initial=100, budget_capacity=100)
