@@ -9,5 +9,6 @@ Modules, in the order in which they build on each other:
 ``upstream``   the servers, in a process of their own, that count what they receive
 ``policies``   a call by each policy
 ``driver``     one run: all policies at once
+``alone``      callers who wait for their answers, one or a few
 ``report``     tables
 """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import alone
 from .driver import run
 from .report import in_plain_text, write_document
 from .scenarios import SCENARIOS
@@ -33,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(in_plain_text(results), flush=True)
         runs.append(results)
     if options.document is not None:
-        write_document(options.document, runs)
+        rows = asyncio.run(alone.run())
+        print(alone.in_plain_text(rows))
+        write_document(options.document, runs, rows)
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.cost.machine import kind, versions
 
+from .alone import Row, table
 from .driver import Result
 
 __all__ = ("in_plain_text", "write_document")
@@ -42,6 +43,11 @@ and, beside it, by the servers; they differ only where connections are refused, 
 there to count.
 """
 
+_ALONE = """\
+Callers who wait for their answers before they call again. The plain loop makes three attempts here,
+0.1 and 0.2 seconds apart. Times are means over calls; for the errors that can't mend, medians.
+"""
+
 
 def row(result: Result) -> tuple[str, ...]:
     """What one policy did, as texts in the order of the heads."""
@@ -71,8 +77,8 @@ def in_plain_text(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_document(path: Path, runs: Sequence[Sequence[Result]]) -> None:
-    """All scenarios as a page."""
+def write_document(path: Path, runs: Sequence[Sequence[Result]], rows: Sequence[Row] = ()) -> None:
+    """All scenarios as a page, and what callers who are alone met."""
     scenario = runs[0][0].scenario
     parts = [
         _TEXT.format(
@@ -86,5 +92,10 @@ def write_document(path: Path, runs: Sequence[Sequence[Result]]) -> None:
         lines = [f"## {results[0].scenario.name}", "", results[0].scenario.text, ""]
         lines += ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
         lines += ["| " + " | ".join(row(result)) + " |" for result in results]
+        parts.append("\n".join(lines) + "\n")
+    if rows:
+        heads, *cells = table(rows)
+        lines = ["## One caller or a few", "", _ALONE, "| " + " | ".join(heads) + " |"]
+        lines += ["|---" * len(heads) + "|", *("| " + " | ".join(line) + " |" for line in cells)]
         parts.append("\n".join(lines) + "\n")
     path.write_text("\n".join(parts), encoding="utf-8")

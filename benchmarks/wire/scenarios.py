@@ -98,6 +98,21 @@ SCENARIOS: dict[str, Scenario] = {
             severity=0.8,
         ),
         Scenario(
+            name="cold_start",
+            text=(
+                "Two hundred processes start while the server is gone; then it has 0.8 of what it "
+                "can do to do."
+            ),
+            trouble="refused",
+            lead=0.0,
+            fault=10.0,
+            tail=15.0,
+            rate=100.0,
+            clients=200,
+            load=0.8,
+            workers=2,
+        ),
+        Scenario(
             name="rate_limit",
             text="A limiter lets 0.9 of each client's calls pass, and says in Retry-After when.",
             trouble="limited",
