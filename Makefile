@@ -21,7 +21,7 @@ CONSTRAINTS ?= constraints.txt
 # An exported PIP_CONSTRAINT holds for the isolated build of this package too.
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-oldest test-pythons lint types bench efficacy worlds soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests walk architecture
+.PHONY: help demo test test-oldest test-pythons lint types bench efficacy worlds sensitivity soak fuzz format clean collector dashboard dashboard-figure aiohttp-tests walk architecture
 
 help:
 	@echo "make demo              a minute of faults, outage and recovery, live (SECONDS=, URL=)"
@@ -45,6 +45,7 @@ help:
 	@echo "                       (FIRST_SEED=, SEEDS=); rewrites docs/EFFICACY.md, two pictures, README.md"
 	@echo "make worlds            whether it does harm, in worlds drawn at random"
 	@echo "                       (FIRST_WORLD=, WORLDS=); rewrites docs/WORLDS.md, docs/harm.png"
+	@echo "make sensitivity       every constant of the policy halved and doubled; rewrites docs/SENSITIVITY.md"
 	@echo "make soak              minutes of mixed faults, and whether anything grows (MINUTES=);"
 	@echo "                       rewrites docs/soak.png"
 	@echo "make dashboard         the panels of tools/dashboard.py; rewrites collector-config/grafana/dashboard.json"
@@ -130,6 +131,11 @@ efficacy: $(VENV)/.bench
 worlds: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.efficacy.worlds --first $(FIRST_WORLD) --count $(WORLDS) --jobs 2 \
 	  --document docs/
+
+# Numbers that nothing was tuned on and nothing is judged on.
+sensitivity: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.efficacy.worlds.sensitivity --first 20000 --count 60 --jobs 2 \
+	  --document docs/SENSITIVITY.md
 
 dashboard: $(VENV)/.test
 	$(BIN)/python -m tools.dashboard collector-config/grafana/dashboard.json

@@ -104,3 +104,15 @@ class OursAdmitting(Ours):
     """The same with `admission=True`."""
 
     _config = AdaptiveConfig(admission=True)
+
+
+class OursInteractive(Ours):
+    """The preset for callers to whom a second matters."""
+
+    _config = AdaptiveConfig.interactive()
+
+
+class OursBatch(Ours):
+    """The preset for callers who would rather wait than fail."""
+
+    _config = AdaptiveConfig.batch()

@@ -42,6 +42,3 @@ POLICIES: dict[str, PolicyFactory] = {
     "ours_admit": OursAdmitting,
 }
 """Makes each policy for one client."""
-
-JUDGED: dict[str, tuple[str, ...]] = {}
-"""Which purses of ``worlds`` a policy is judged on, where these are not all."""

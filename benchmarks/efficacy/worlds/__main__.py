@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..registry import NONE, POLICIES
+from ..registry import NONE
 from .document import write_document
 from .engine import simulate
 from .make import make_random_world
 from .picture import draw_harm
 from .plan import LOOPS, LoopKind
-from .policies import PURSES, find
+from .policies import POLICIES, PURSES, find
 from .report import families_table, loops_of, table, worst_text
 from .results import result, run_worlds
 

@@ -12,7 +12,17 @@ from .policies import PURSES, judged
 from .report import HARM, HEADS, family_rows, harm, lost, rows, worst
 from .results import Outcome
 
-_SHOWN = ("ours", "ours_admit", "eight_lines", "sixty_lines", "fixed3", "tenacity")
+_SHOWN = (
+    "ours",
+    "ours_admit",
+    "interactive",
+    "batch",
+    "eight_lines",
+    "sixty_lines",
+    "fixed3",
+    "tenacity",
+)
+_OURS = ("ours", "ours_admit", "interactive", "batch")
 _WORST = 3
 
 _TEXT = """\
@@ -66,7 +76,7 @@ def write_document(path: Path, outcomes: Sequence[Outcome], policies: Sequence[s
             kept = [name for name in shown if judged(name, purse)]
             families.append(f"### {loop.capitalize()} loops, waiting paid by the {purse}\n")
             families.append(_table(kept, family_rows(mine, kept, purse)) + "\n")
-    for policy in [name for name in shown if name.startswith("ours")]:
+    for policy in [name for name in shown if name in _OURS]:
         for loop, purse, those in worst(outcomes, policy, _WORST):
             worlds.append(f"### {policy}, {loop} loops, waiting paid by the {purse}\n")
             those = [one for one in those if harm(one, policy, purse) > HARM]

@@ -1,6 +1,6 @@
 """The constants of the adaptive policy, each with its reason.
 
-`docs/WORLDS.md` shows what halving and doubling each of them changes, in worlds drawn at random.
+`make sensitivity` shows what halving and doubling each of them changes, in worlds drawn at random.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Tuning:
     #: What a mended retry adds to the tokens that a success earns.
     share_step: float = 0.02
     #: What a sign of overload leaves of them.
-    share_cut: float = 0.5
+    share_cut: float = 0.7
     #: Their bounds: one retry for 50 successes, and one for two.
     share_least: float = 0.02
     share_most: float = 0.5
@@ -34,7 +34,7 @@ class Tuning:
     #: The longest hold of such a call.
     untold_hold: float = 0.5
     #: The share of its time after which a call looks no more: the rest is for the answer.
-    look_share: float = 0.6
+    look_share: float = 2 / 3
     #: Trouble is too old for a hold after so many times the hold.
     hold_young: float = 4.0
 
@@ -45,7 +45,7 @@ class Tuning:
     #: the one before, so that seconds of outage cost three looks, and minutes cost five.
     look_growth: float = 2.0
     #: The share of its time that a call waits for its look where callers wait for their answers.
-    serial_share: float = 0.15
+    serial_share: float = 0.12
     #: How many standard deviations too few calls tell that callers wait.
     serial_surprise: float = 2.0
 

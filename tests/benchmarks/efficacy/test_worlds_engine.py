@@ -10,7 +10,7 @@ from aiohttp_adaptive_retry.policy import SEND, Action, AttemptOutcome, CallView
 from benchmarks.efficacy.anchors_loops import FixedThree, Loop
 from benchmarks.efficacy.ours import Ours
 from benchmarks.efficacy.policy import PolicyFactory
-from benchmarks.efficacy.registry import JUDGED, NONE, POLICIES
+from benchmarks.efficacy.registry import NONE
 from benchmarks.efficacy.worlds.engine import Simulation, Tally, simulate
 from benchmarks.efficacy.worlds.make import make_random_world
 from benchmarks.efficacy.worlds.plan import (
@@ -25,7 +25,7 @@ from benchmarks.efficacy.worlds.plan import (
     RandomWorld,
     SitePlan,
 )
-from benchmarks.efficacy.worlds.policies import PURSES, find, judged
+from benchmarks.efficacy.worlds.policies import JUDGED, POLICIES, PURSES, find, judged
 from benchmarks.efficacy.worlds.results import result, run_world
 
 FIRST = 6000

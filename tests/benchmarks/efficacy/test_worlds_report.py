@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.efficacy import registry
+from benchmarks.efficacy.worlds import policies
 from benchmarks.efficacy.worlds.__main__ import main
 from benchmarks.efficacy.worlds.document import write_document
 from benchmarks.efficacy.worlds.policies import PURSES
@@ -91,7 +91,7 @@ def test_the_document_is_written_from_results_only(tmp_path: Path) -> None:
 
 def test_a_policy_is_shown_on_its_purses_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry says on which."""
-    monkeypatch.setitem(registry.JUDGED, "ours", ("minute",))
+    monkeypatch.setitem(policies.JUDGED, "ours", ("minute",))
     shown = [part for part in table(WORLDS, ["none", "ours"]).split("\n\n") if "ours" in part]
     assert len(shown) == 1
     assert "purse: minute" in shown[0]

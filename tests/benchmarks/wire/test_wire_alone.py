@@ -61,5 +61,15 @@ def test_the_table_has_every_row() -> None:
     """A row of each policy in each trouble, and the heads."""
     rows = [alone.Row("a", NONE, 2, 1, 0.5, 3), alone.Row("a", OURS, 2, 2, 0.25, 4, 7)]
     text = alone.in_plain_text(rows)
-    assert text.splitlines()[1].split() == "a no retries 1 of 2 0.500 s 1.50".split()
+    assert text.splitlines()[1].split() == [
+        "a",
+        "no",
+        "retries",
+        "1",
+        "of",
+        "2",
+        "0.500",
+        "s",
+        "1.50",
+    ]
     assert text.splitlines()[2].split()[-2:] == ["2.00", "7"]
