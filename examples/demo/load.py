@@ -17,7 +17,7 @@ import aiohttp
 from phases import ADAPTIVE, CLIENT_HEADER, PHASE_HEADER, PLAIN, Schedule
 
 #: The sessions' total timeout in seconds. For the middleware it bounds a call with its retries.
-CALL_TIMEOUT = 3.0
+CALL_TIMEOUT = 10.0
 # Enough of an answer; a page of many megabytes, several times a second, is no gentle visitor's.
 _MOST_BYTES = 1 << 20
 # A machine that was asleep does not get all the calls that it missed at once.

@@ -24,10 +24,10 @@ class Phase:
 
 
 PHASES = (
-    Phase("healthy", 0.20, (0.0, 0.0), "every request is answered"),
+    Phase("healthy", 0.25, (0.0, 0.0), "every request is answered"),
     Phase("transient", 0.30, (0.2, 0.2), "one attempt in five fails: 503, or a closed connection"),
-    Phase("outage", 0.25, (1.0, 1.0), "every attempt fails: 503, or a closed connection"),
-    Phase("recovery", 0.25, (0.3, 0.0), "failures grow rare, then stop"),
+    Phase("outage", 0.15, (1.0, 1.0), "every attempt fails: 503, or a closed connection"),
+    Phase("recovery", 0.30, (0.3, 0.0), "failures grow rare, then stop"),
 )
 #: Against a real address nothing is staged.
 LIVE = (Phase("live", 1.0, (0.0, 0.0), "a real address; nothing is staged"),)

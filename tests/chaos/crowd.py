@@ -173,7 +173,8 @@ class Crowd:
                 force_close=True,
             ),
             middlewares=[self.meter, self._witness],
-            timeout=aiohttp.ClientTimeout(total=None),
+            # The longest for which a call's time is taken for the caller's word.
+            timeout=aiohttp.ClientTimeout(total=60),
         )
         return self
 
@@ -229,11 +230,11 @@ class Crowd:
         return response
 
     def _judge_release(self) -> None:
-        """Parked calls are let go for tokens: a success gives two at most, and a second gives one.
+        """Held calls are let go by successes: each lets go one, or one and a half.
 
-        At most five are let go before the first success is known: a small burst, and one.
+        At most five more are under way: a small burst, and one that looks for itself.
         """
-        if self.up and self.retries > 5 + 2 * self.successes + self.elapsed:
+        if self.up and self.retries > 5 + 1.5 * self.successes:
             self.unlawful.append(
                 f"{self.retries} after {self.successes} successes in {self.elapsed:.3f} s"
             )

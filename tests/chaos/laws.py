@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 
 import aiohttp
@@ -19,6 +20,14 @@ __all__ = ("SENT_AGAIN", "obey", "obey_at_each_hop")
 #: Methods that may be sent twice.
 SENT_AGAIN = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
+
+#: A look for oneself takes no token. The first comes after so many seconds of trouble, and each
+#: other one when the trouble is three times as old.
+_FIRST_LOOK = 0.4
+_NEXT_LOOK = 3.0
+#: What each retry that mends adds to what a success earns, and the most that one earns.
+_STEP = 0.02
+_MOST_EARNED = 0.5
 
 #: How an attempt ends that the server may never have heard of.
 _LEFT = (asyncio.CancelledError, TimeoutError)
@@ -135,34 +144,44 @@ def _failures_are_counted(world: World) -> None:
 
 
 def _waste_is_paid_for(world: World) -> None:
-    """Retries that failed are no more than the budget's rule allows."""
+    """Retries that failed are no more than the budget's rule allows, and those that take no token.
+
+    These are looks for oneself, and what is sent again since a used connection was lost.
+    """
     config = world.retry.config
     firsts: set[str] = set()
-    wasted = mended = successes = failures = silences = 0
+    wasted = failures = unpaid = 0
+    earned, deposit = 0.0, config.budget_deposit
+    troubled_since: float | None = None
     for attempt in world.ended:
         retry = attempt.call in firsts
         firsts.add(attempt.call)
         if attempt.failure:
             failures += 1
             wasted += retry
+            unpaid += attempt.reused
+            if troubled_since is None:
+                troubled_since = attempt.at
         elif isinstance(attempt.came_to, int):
-            silences += failures > 1
-            failures = 0
-            successes += 1
-            mended += retry
+            # After a time in which nothing succeeded there is a token at least.
+            earned += deposit + (failures > 1)
+            deposit = max(deposit, min(_MOST_EARNED, deposit + _STEP * retry))
+            unpaid += _looks(troubled_since, attempt.until)
+            failures, troubled_since = 0, None
+    unpaid += _looks(troubled_since, world.clock.now)
     elapsed = world.clock.now - world.began
-    assert wasted <= (
-        config.budget_initial
-        + config.budget_deposit * successes
-        + config.budget_floor * elapsed
-        + mended
-        + silences
-        + 1e-6
-    )
+    paid = config.budget_initial + earned + config.budget_floor * elapsed
+    assert wasted <= paid + unpaid + 1e-6
+
+
+def _looks(since: float | None, now: float) -> int:
+    """The most calls that look for themselves in a time in which nothing succeeds."""
+    age = 0.0 if since is None else now - since
+    return 0 if age < _FIRST_LOOK else 1 + int(math.log(age / _FIRST_LOOK, _NEXT_LOOK) + 1e-6)
 
 
 def _nothing_is_held(world: World) -> None:
-    """No call is in flight or parked, and every token that was reserved is spent or back."""
+    """No call is in flight or held, and every token that was reserved is spent or back."""
     for origin in world.retry.snapshot().origins:
         assert (origin.in_flight, origin.held) == (0, 0)
         assert 0.0 <= origin.budget_available <= origin.budget_limit

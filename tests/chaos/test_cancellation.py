@@ -18,7 +18,8 @@ from .world import Call, Ending, World
 MOST_WAITS = 400
 #: What makes an origin down.
 DOWN = ("RST",) * 6
-_AMPLE: dict[str, Any] = {"budget_initial": 10.0, "budget_floor": 0.0, "budget_deposit": 0.0}
+#: No more tokens than an outage leaves.
+_AMPLE: dict[str, Any] = {"budget_initial": 4.0, "budget_deposit": 0.0}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Way:
     config: dict[str, Any] = field(default_factory=dict)
     #: What happened before: calls that failed.
     before: int = 0
+    #: How many of its retries take a token: those that look for themselves take none.
+    paid: int = 100
 
 
 WAYS = {
@@ -54,14 +57,14 @@ WAYS = {
     "attempt timeout in an upload": Way(
         ("deaf", OK), Call("PUT", "bytes"), config={"attempt_timeout": 0.05}
     ),
-    "parked for news": Way(("refused", "refused", "refused", OK), ends=(200,)),
-    "parked in vain": Way(("refused",), ends=("ClientConnectorError",)),
-    "parked with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
+    "held for news": Way(("refused", "refused", "refused", OK), ends=(200,), paid=1),
+    "held in vain": Way(("refused",), ends=("ClientConnectorError",), paid=1),
+    "held with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
     "arrival of an answer to be kept": Way(("RST", "RST", "503, half a body", OK), before=2),
     "admission": Way((*DOWN, OK), config={"admission": True}, before=len(DOWN)),
     "admission refused": Way(
         (*DOWN, OK),
-        # Parked once, and then refused.
+        # Held once, and then refused.
         config={"admission": True, "hold_cap": 0.05},
         before=len(DOWN),
         ends=("OriginUnavailable",),
@@ -72,7 +75,7 @@ WAYS = {
 @pytest.mark.parametrize("moment", ["waiting", "come"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 async def test_cancelled_at_every_wait(way: Way, moment: Moment, tmp_path: Path) -> None:
-    """Nothing is left: no connection, no reserved token, no parked call, no task, no complaint. The
+    """Nothing is left: no connection, no reserved token, no held call, no task, no complaint. The
     call is counted once, as ignored.
     """
     complaints = Complaints()
@@ -116,9 +119,9 @@ async def _run(way: Way, at: int, moment: Moment, folder: Path) -> tuple[bool, i
         (origin,) = snapshot.origins
         assert (origin.in_flight, origin.held) == (0, 0)
         if cancelled and not answered:
-            # A retry that failed has cost its token, one that was cancelled or never sent did not.
+            # A retry that failed has cost its token, one that was cancelled or never sent has not.
             failed = sum(snapshot.failures.values()) - sum(before.failures.values())
-            assert tokens - origin.budget_available == max(0, failed - 1), at
+            assert tokens - origin.budget_available == min(way.paid, max(0, failed - 1)), at
         assert await world.is_free()
     return cancelled, waits, ending
 

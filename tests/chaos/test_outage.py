@@ -43,11 +43,11 @@ def _blocks(crowd: Crowd) -> int:
 async def test_a_thousand_calls_through_an_outage_and_back(
     record: Callable[[str, object], None],
 ) -> None:
-    """Parked calls ask nothing of a server that is away. They come back no faster than the server
+    """Held calls ask nothing of a server that is away. They come back no faster than the server
     is seen to cope. All of them end, nothing of them stays, and the loop never stops.
     """
-    # Longer than the default, since a slow machine must not end the parking.
-    config = AdaptiveConfig(hold_cap=35.0)
+    # Longer than the default, since a slow machine must not end the holds.
+    config = AdaptiveConfig(hold_cap=35.0, hold_share=0.5)
     # Objects that other tests left are not judged here. They are kept alive, so that no new object
     # gets one of their identities.
     gc.collect()
@@ -70,12 +70,12 @@ async def test_a_thousand_calls_through_an_outage_and_back(
             assert down.state == "down"
             assert down.held > THOUSAND / 2
             assert down.in_flight == THOUSAND - ended
-            # Each call has asked once, and the budget is all that was asked beyond that.
+            # Each call has asked once, and what the budget had is all that was asked beyond that.
             assert sum(crowd.arrivals.values()) == THOUSAND + crowd.retries
             assert crowd.retries <= origin.budget_available + config.budget_floor * crowd.elapsed
             away = crowd.retries
 
-            # Back. Parked calls hear of it from a call that is not parked.
+            # Back. Held calls hear of it from a call that is not held.
             crowd.begin(up=True)
             assert await crowd.call() == 200
             others = asyncio.create_task(_others(crowd))

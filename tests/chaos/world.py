@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -101,14 +103,17 @@ class Attempt:
     """One attempt as a middleware behind ours saw it."""
 
     call: str
-    #: By the fake clock.
+    #: By the fake clock, as is `until`.
     at: float
     #: A redirect leads to a path of its own.
     path: str
     #: Whether `attempt_timeout` may end it.
     limited: bool
+    #: Whether its connection had been used before.
+    reused: bool = False
     #: A status, or the exception; None while it is under way.
     came_to: int | BaseException | None = None
+    until: float = math.inf
 
     @property
     def failure(self) -> str | None:
@@ -167,6 +172,9 @@ class World:
         self.attempts: list[Attempt] = []
         self.ended: list[Attempt] = []
         self._limited = self.config.get("attempt_timeout") is not None
+        self._of_task: WeakKeyDictionary[asyncio.Task[Any], Attempt] = WeakKeyDictionary()
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(self._reuses)
         self.server = ScriptedServer(self.script)
         self._nobody = socket.socket()
         # Bound and not listening: refused, and nobody else can have the port meanwhile.
@@ -189,6 +197,7 @@ class World:
                 ssl=tls.client_side(),
             ),
             middlewares=[self._witness] if self.alone else [self.retry, self._witness],
+            trace_configs=[tracing],
         )
         return self
 
@@ -202,15 +211,25 @@ class World:
             request.headers["X-Call"], self.clock.now, request.url.path, self._limited
         )
         self.attempts.append(attempt)
+        task = asyncio.current_task()
+        assert task is not None
+        self._of_task[task] = attempt
         try:
             response = await handler(request)
         except BaseException as error:
-            attempt.came_to = error
-            self.ended.append(attempt)
+            self._note(attempt, error)
             raise
-        attempt.came_to = response.status
-        self.ended.append(attempt)
+        self._note(attempt, response.status)
         return response
+
+    def _note(self, attempt: Attempt, came_to: int | BaseException) -> None:
+        attempt.came_to, attempt.until = came_to, self.clock.now
+        self.ended.append(attempt)
+
+    async def _reuses(self, *_: object) -> None:
+        task = asyncio.current_task()
+        if task is not None and task in self._of_task:
+            self._of_task[task].reused = True
 
     async def call(self, call: Call, name: str = "0") -> Ending:
         """Make a call, and read what it is answered where that has an end."""
