@@ -13,7 +13,10 @@ from aiohttp_adaptive_retry._origin.counters import Faults
 from aiohttp_adaptive_retry._origin.memory import MemoryGuard
 from aiohttp_adaptive_retry._origin.registry import Registry, UserPolicy
 from aiohttp_adaptive_retry._origin.sweeper import Sweeper
+from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
+from aiohttp_adaptive_retry._policy.admission import AdmittingPolicy
 from aiohttp_adaptive_retry._policy.protocol import Reason
+from aiohttp_adaptive_retry._policy.tuning import Tuning
 from aiohttp_adaptive_retry.policy import (
     Action,
     AttemptOutcome,
@@ -34,6 +37,16 @@ def adaptive(config: AdaptiveConfig, clock: Clock, random: Callable[[], float]) 
     return make_adaptive_policy(config, clock=clock, random=random)
 
 
+def tuned(tuning: Tuning) -> Factory:
+    """The policy that ships, with other constants."""
+
+    def make(config: AdaptiveConfig, clock: Clock, random: Callable[[], float]) -> Policy:
+        kind = AdmittingPolicy if config.admission else AdaptivePolicy
+        return kind(config, clock(), random, tuning)
+
+    return make
+
+
 def fixed(config: AdaptiveConfig, clock: Clock, random: Callable[[], float]) -> Policy:
     """The fixed policy, with more attempts than the driver permits."""
     return UserPolicy(FixedPolicy(attempts=100, random=random))
@@ -47,14 +60,17 @@ def users(policy: Policy) -> Factory:
 class Driving:
     """A driver, one origin, and the calls to it. An attempt that is permitted counts as sent."""
 
-    def __init__(self, factory: Factory, *, chance: float = 0.5, **fields: Any) -> None:
+    def __init__(
+        self, factory: Factory, *, chance: float | Callable[[], float] = 0.5, **fields: Any
+    ) -> None:
         self.config = config = AdaptiveConfig(**fields)
         self.clock = clock = Clock()
         self.faults = Faults()
         self.fullness = 0.0
         guard = MemoryGuard(config, resident=lambda: 0, fullness=lambda: self.fullness)
+        random = chance if callable(chance) else lambda: chance
         registry = Registry(
-            config, clock, self.faults, lambda name: factory(config, clock, lambda: chance), guard
+            config, clock, self.faults, lambda name: factory(config, clock, random), guard
         )
         self.driver = CallDriver(
             config, registry.catalogue, guard, Sweeper(config, guard, registry), self.faults
@@ -62,6 +78,12 @@ class Driving:
         self.origin = registry.find(URL("http://origin.example/"))
         self.counters = self.origin.counters
         self.policy = self.origin.policy
+
+    @property
+    def adaptive(self) -> AdaptivePolicy:
+        """The policy, which is the one that ships."""
+        assert isinstance(self.policy, AdaptivePolicy)
+        return self.policy
 
     def begin(self, remaining: float | None = None) -> tuple[Call, Action]:
         """A new call, and what is to be done with it."""

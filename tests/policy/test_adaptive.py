@@ -1,296 +1,340 @@
-"""The rules, driven on a fake clock: what is retried, what is parked, and what it costs."""
+"""The rules, asked one by one on a fake clock: what is retried, when, and for how many tokens."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry._policy.adaptive import MOST_PARKED
-from aiohttp_adaptive_retry._policy.cost import RetryBudget
-from aiohttp_adaptive_retry._policy.health import SUSPICIOUS
-from aiohttp_adaptive_retry.policy import (
-    REASONS,
-    SEND,
-    Action,
-    AttemptOutcome,
-    GiveUp,
-    Send,
-    Wait,
-)
+from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
+from aiohttp_adaptive_retry._policy.cost import RetryFlow
+from aiohttp_adaptive_retry._policy.tuning import TUNING
+from aiohttp_adaptive_retry.policy import REASONS, SEND, AttemptOutcome, GiveUp, Wait
 
-from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, Bench, View, limited, parks
+from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, Bench, View, holds, limited
+
+LOST = REFUSED._replace(reused_connection=True)
 
 
-def test_a_single_refusal_may_be_a_blip_and_is_tried_again_soon() -> None:
-    """The first failure of a kind is retried at the usual pace, the next ones wait for news."""
-    bench = Bench()
-    bench.ok(30)
-    assert bench.fail() == Wait(0.1, committed=True)
-    assert parks(bench.fail())
-    assert parks(Bench().fail(TIMED_OUT))
-
-
-def test_a_parked_call_goes_when_another_succeeds() -> None:
-    """No token is needed to wait; one is taken for the retry, and comes back with one more."""
-    bench = Bench()
-    bench.down()
-    tokens = bench.tokens
+def test_a_failure_is_retried_after_a_jittered_wait_with_a_token_in_hand() -> None:
+    """The token is taken before the wait, and comes back when the retry mends."""
+    bench = Bench({"budget_deposit": 0})
     call = View()
-    action = bench.fail(call=call)
-    for _ in range(5):
-        assert parks(action)
-        assert bench.policy.parked_calls == 1
-        action = bench.wait(action, call)
-    floor = bench.config.budget_floor
-    assert tokens <= bench.tokens <= tokens + floor
-    bench.ok()
-    for _ in range(20):
-        before = bench.tokens
-        action = bench.wait(action, call)
-        if not parks(action):
-            break
-    assert action is SEND
-    assert bench.tokens == pytest.approx(before - 1, abs=floor)
-    assert bench.policy.parked_calls == 0
-    left = bench.tokens
+    assert bench.fail(ANSWERED, call) == Wait(0.1, committed=True)
+    assert bench.tokens == 0.0
+    assert bench.policy.wake(bench.clock.now + 0.1, call) is SEND
     bench.ok(call=call)
-    assert bench.tokens >= min(20.0, left + 2)
+    assert bench.tokens == 1.0
 
 
-def test_a_call_nobody_brings_news_for_probes_and_then_gives_up() -> None:
-    """The only caller finds out after four and a half seconds, and again later; it costs two."""
-    bench = Bench()
-    call, waited, sent = View(), 0.0, 0
-    action = bench.fail(TIMED_OUT, call)
-    while not isinstance(action, GiveUp):
-        if isinstance(action, Wait):
-            waited += action.seconds
-            action = bench.wait(action, call)
-            continue
-        sent += 1
-        action = bench.fail(TIMED_OUT, call)
-    assert action.reason == "origin_down"
-    assert sent == 2
-    assert 9.0 <= waited <= 12.5
+def test_without_a_token_there_is_no_retry() -> None:
+    """What waits for its retry has the only one."""
+    bench = Bench({"budget_deposit": 0})
+    bench.fail(ANSWERED)
+    assert bench.fail(ANSWERED) == GiveUp("budget_exhausted")
+    assert bench.policy.callers.pending == 1
 
 
-@pytest.mark.parametrize("hold_cap", [12, 0])
-def test_a_call_that_cannot_wait_does_not_knock_at_a_closed_door(hold_cap: int) -> None:
-    """Where its answer can't be kept it is given up at once while the origin is down."""
-    bench = Bench({"hold_cap": hold_cap})
-    bench.down()
-    outcome = REFUSED._replace(can_wait=hold_cap == 0)
-    assert bench.fail(outcome) == GiveUp("origin_down")
+def test_a_retry_that_fails_has_cost_its_token() -> None:
+    """And so has each one after it; a call that is cancelled gets back the one in hand."""
+    bench = Bench({"budget_initial": 5, "budget_deposit": 0})
+    call = View()
+    for left in (4.0, 3.0, 2.0):
+        bench.ok()
+        bench.fail(ANSWERED, call)
+        assert bench.tokens == left
+    for _ in range(2):
+        bench.policy.cancel(bench.clock.now, call)
+        assert bench.tokens == 3.0
 
 
-def test_a_crowd_that_is_parked_asks_no_more_often_than_a_few() -> None:
-    """A thousand calls ask four thousand times a second at most, and ten ask twenty times each."""
-    for count, longest in ((10, 0.05), (MOST_PARKED - 1, 0.25)):
-        bench = Bench()
-        bench.down()
-        for _ in range(count):
-            assert parks(bench.fail())
-        action = bench.fail()
+def test_waits_grow_and_leave_time_for_the_answer() -> None:
+    """Spans triple up to `backoff_cap`; no wait takes more than two thirds of what is left."""
+    bench, waits = Bench({"budget_initial": 20}, chance=1.0), []
+    call = View()
+    for _ in range(5):
+        action = bench.fail(ANSWERED, call)
         assert isinstance(action, Wait)
-        assert not action.committed
-        assert action.seconds == pytest.approx(longest, rel=0.02)
+        waits.append(action.seconds)
+    assert waits == pytest.approx([0.2, 0.6, 1.8, 5.0, 5.0])
+    bench.ok()
+    action = bench.fail(ANSWERED, bench.view(0.15))
+    assert isinstance(action, Wait)
+    assert action.seconds == pytest.approx(TUNING.look_share * 0.15)
 
 
-def test_old_trouble_is_not_waited_for() -> None:
-    """An outage of forty seconds will hardly end within a caller's patience."""
+def test_a_call_without_a_deadline_keeps_its_pace() -> None:
+    """However long it has been under way: a server that fails slowly gets no burst."""
+    bench = Bench({"budget_initial": 20}, chance=1.0)
+    call = View()
+    for span in (0.2, 0.6, 1.8):
+        bench.ok()
+        action = bench.fail(ANSWERED, call)
+        assert isinstance(action, Wait)
+        assert action.seconds == pytest.approx(span)
+        bench.clock.now += 10.0
+
+
+def test_what_cannot_be_sent_again_teaches_and_is_given_up() -> None:
+    """Five calls whose request can't be replayed tell an outage; no token is touched."""
     bench = Bench()
-    bench.down()
-    for _ in range(19):
-        bench.clock.now += 2
-        assert parks(bench.fail())
-    bench.clock.now += 1
-    assert parks(bench.fail())
-    bench.clock.now += 2
-    assert bench.fail() == GiveUp("origin_down")
+    for _ in range(5):
+        assert bench.fail(REFUSED._replace(replayable=False)) == GiveUp("not_retryable")
+    assert bench.state == "down"
+    assert bench.tokens == 1.0
+    assert bench.policy.callers.pending == 0
+
+
+# Errors that retries don't mend.
+
+
+def test_what_never_mends_is_not_retried() -> None:
+    """Retries of one error that fail while others succeed are learnt to be hopeless."""
+    bench = Bench({"budget_initial": 20})
+    for _ in range(4):
+        call = View()
+        assert isinstance(bench.fail(ANSWERED, call), Wait)
+        bench.ok()
+        bench.fail(ANSWERED, call)
+        bench.policy.cancel(bench.clock.now, call)
+    bench.chance = 0.9
+    assert bench.fail(ANSWERED) == GiveUp("unpromising")
+    assert isinstance(bench.fail(ANSWERED._replace(error_type="502")), Wait)
+    bench.chance = 0.02
+    assert isinstance(bench.fail(ANSWERED), Wait)
+
+
+def test_an_outage_teaches_nothing_about_errors() -> None:
+    """Retries that fail while nothing succeeds at all don't count against their error."""
+    bench = Bench({"budget_initial": 20})
+    for _ in range(50):
+        call = View()
+        bench.fail(ANSWERED, call)
+        bench.fail(ANSWERED, call)
+        bench.policy.cancel(bench.clock.now, call)
+    bench.ok()
+    bench.chance = 0.9
+    assert isinstance(bench.fail(ANSWERED), Wait)
+
+
+# Overload.
 
 
 @pytest.mark.parametrize("outcome", [OVERLOADED, TIMED_OUT])
 def test_overload_is_left_alone(outcome: AttemptOutcome) -> None:
     """While successes are slow, errors that speak of overload are not retried; others are."""
     bench = Bench()
-    bench.ok(100)
-    bench.ok(40, latency=0.2)
+    bench.congest()
     assert bench.fail(outcome) == GiveUp("congested")
     bench.ok()
     assert isinstance(bench.fail(ANSWERED), Wait)
-
-
-def perhaps_congested() -> Bench:
-    """A bench of an origin that gives many 503, and is a little slower than usual for now."""
-    bench = Bench()
-    bench.ok(200)
-    while bench.state != "congested":
-        bench.ok(3, latency=0.08)
-        bench.fail(OVERLOADED, call := View())
-        bench.policy.cancel(bench.clock.now, call)
-    return bench
+    assert bench.policy.callers.pending == 1
 
 
 @pytest.mark.parametrize("outcome", [OVERLOADED, TIMED_OUT])
-def test_what_may_be_chance_is_given_a_moment_to_pass(outcome: AttemptOutcome) -> None:
-    """Such a call waits for a second and a half, without a token, and then gives up."""
-    bench = perhaps_congested()
-    assert bench.fail(outcome._replace(can_wait=False)) == GiveUp("congested")
-    call, waited, tokens = View(), 0.0, bench.tokens
-    action = bench.fail(outcome, call)
-    while isinstance(action, Wait):
-        assert not action.committed
-        assert bench.tokens >= tokens
-        waited += action.seconds
-        action = bench.wait(action, call)
-    assert action == GiveUp("congested")
-    assert 1.5 <= waited <= 2.0
-    assert bench.policy.parked_calls == 0
-
-
-def test_overload_that_passes_at_once_was_none() -> None:
-    """As soon as successes are as fast as usual the call is retried."""
-    bench = perhaps_congested()
-    call = View()
-    action = bench.fail(OVERLOADED, call)
-    assert parks(action)
-    asked_at = bench.clock.now
-    while bench.state == "congested":
-        bench.ok(latency=0.02)
+def test_callers_who_wait_add_no_load_to_an_overload(outcome: AttemptOutcome) -> None:
+    """A retry of theirs takes the place of their next call. So it is sent, and costs no token."""
+    bench = Bench()
+    bench.serial()
+    bench.congest()
     tokens = bench.tokens
-    bench.clock.now = asked_at
-    assert bench.wait(action, call) is SEND
-    assert bench.tokens == pytest.approx(tokens - 1, abs=0.1)
+    assert isinstance(bench.fail(outcome), Wait)
+    assert bench.tokens == tokens
 
 
-def test_a_wait_for_relief_ends_though_the_clock_stands_still() -> None:
-    """No clock that breaks makes a call wait for ever."""
-    bench = perhaps_congested()
-    call, waited = View(), 0.0
-    action = bench.fail(OVERLOADED, call)
-    while isinstance(action, Wait):
-        waited += action.seconds
-        action = bench.policy.wake(bench.clock.now, call)
-    assert action == GiveUp("congested")
-    assert 12.0 <= waited <= 13.0
+def test_a_time_out_that_was_only_slow_is_not_retried() -> None:
+    """Below five usual latencies a retry would be as slow, and the work would be done twice."""
+    bench = Bench()
+    bench.ok(30, latency=0.1)
+    slow = TIMED_OUT._replace(latency=0.1 * TUNING.lost * 0.95)
+    assert bench.fail(slow) == GiveUp("congested")
+    bench.ok(30, latency=0.1)
+    lost = slow._replace(latency=0.1 * TUNING.lost * 1.05)
+    assert isinstance(bench.fail(lost), Wait)
+    # An answer of overload is known at once, and costs little.
+    bench.ok(30, latency=0.1)
+    assert isinstance(bench.fail(OVERLOADED._replace(latency=0.1)), Wait)
 
 
-def test_what_never_mends_is_not_retried() -> None:
-    """Retries of one type that fail while others succeed are learnt to be hopeless."""
+def test_a_time_out_is_retried_where_nobody_knows_what_is_usual_or_callers_wait() -> None:
+    """A cold client can't tell slow from lost, and who waits adds nothing."""
+    slow = TIMED_OUT._replace(latency=0.2)
+    assert isinstance(Bench().fail(slow), Wait)
+    bench = Bench()
+    bench.serial()
+    bench.ok(30, latency=0.1)
+    assert isinstance(bench.fail(slow), Wait)
+
+
+def test_a_time_out_takes_more_tokens() -> None:
+    """The first attempt and its retry may both be served in the end."""
+    bench = Bench({"budget_initial": 5, "budget_deposit": 0})
+    bench.ok(30)
+    call = View()
+    assert isinstance(bench.fail(TIMED_OUT._replace(latency=3.0), call), Wait)
+    assert bench.tokens == 5.0 - TUNING.timeout_price
+    bench.ok(call=call)
+    assert bench.tokens == 5.0
+    # Who never saw a success has one token at most, and may use it.
+    bench = Bench()
+    bench.fail(TIMED_OUT)
+    assert bench.tokens == 0.0
+
+
+def test_each_sign_of_overload_cuts_what_successes_earn() -> None:
+    """A retry that is overloaded again, and a success while all are slow; a mended retry adds."""
     bench = Bench({"budget_initial": 20})
-    for _ in range(6):
-        call = View()
-        bench.fail(ANSWERED, call)
-        bench.ok()
-        bench.fail(ANSWERED, call)
-    assert bench.fail(ANSWERED) == GiveUp("unpromising")
-    assert isinstance(bench.fail(ANSWERED._replace(error_type="502")), Wait)
-    bench.chance = 0.001
-    assert isinstance(bench.fail(ANSWERED), Wait)
+    flow = bench.policy._flow
+    share = flow.share
+    bench.ok(30)
+    bench.fail(OVERLOADED, call := View())
+    assert flow.share == share, "a first attempt's failure may have any reason"
+    bench.fail(OVERLOADED, call)
+    assert flow.share == pytest.approx(share * TUNING.share_cut)
+    bench.ok(call=call)
+    assert flow.share == pytest.approx(share * TUNING.share_cut + TUNING.share_step)
+    bench = Bench()
+    bench.congest()
+    assert bench.policy._flow.share < share
+
+
+# Limits.
 
 
 def test_a_limiter_is_waited_for_with_a_token_in_hand() -> None:
-    """The moment it names is when the retry goes, or later if others are told later."""
-    bench = Bench()
-    call, tokens = View(), bench.tokens
-    action = bench.fail(limited(2.0), call)
-    assert isinstance(action, Wait)
-    assert parks(action)
-    assert 2.0 <= action.seconds <= 2.5
-    assert bench.tokens == tokens - 1
-    bench.clock.now += 1
-    bench.fail(limited(5.0))
-    bench.clock.now -= 1
-    action = bench.wait(action, call)
-    assert parks(action)
-    tokens = bench.tokens
-    assert bench.wait(action, call) is SEND
-    # It had its token before the wait, and takes no second one.
-    assert bench.tokens >= tokens
-    assert bench.clock.now >= 1000.0 + 6.0
+    """The moment it names is when the retry goes, or later; jitter only adds."""
+    for chance in (0.0, 0.5, 1.0):
+        bench = Bench({"budget_initial": 20}, chance)
+        action = bench.fail(limited(2.0))
+        assert isinstance(action, Wait)
+        assert action.committed
+        assert 2.0 <= action.seconds <= 2.5
+        assert bench.tokens == 19.0
+        # What another call was told holds for this one too.
+        bench.fail(limited(6.0))
+        action = bench.fail(limited(2.0))
+        assert isinstance(action, Wait)
+        assert 6.0 <= action.seconds <= 7.5
 
 
-@pytest.mark.parametrize(("remaining", "reason"), [(10.0, "deadline"), (None, "limited")])
-def test_a_limit_that_moves_away_ends_the_wait_and_frees_the_token(
-    remaining: float | None, reason: str
-) -> None:
-    """A call that waits is told of a longer limit when it wakes, and may have to give up."""
-    bench = Bench({"budget_floor": 0})
-    tokens = bench.tokens
-    call = View(deadline=None if remaining is None else bench.clock.now + remaining)
-    action = bench.fail(limited(2.0), call)
-    assert bench.tokens == tokens - 1
-    bench.fail(limited(30.0), other := View())
-    bench.policy.cancel(bench.clock.now, other)
-    assert bench.wait(action, call) == GiveUp(reason)
-    assert bench.tokens == tokens
-    assert bench.policy.parked_calls == 0
+@pytest.mark.parametrize("outcome", [limited(), OVERLOADED._replace(limited=True)], ids=str)
+def test_a_wait_for_the_server_ends_in_time_and_is_not_too_long(outcome: AttemptOutcome) -> None:
+    """Beyond the deadline or above `retry_after_cap` the answer is handed back at once."""
+    bench = Bench({"retry_after_cap": 10.0, "budget_initial": 20})
+
+    def asked(seconds: float, time: float | None = None) -> Any:
+        return bench.fail(outcome._replace(retry_after=seconds), bench.view(time))
+
+    granted = asked(9.9, 20.0)
+    assert isinstance(granted, Wait)
+    assert 9.9 <= granted.seconds <= 10.0
+    assert bench.tokens == 19.0
+    assert asked(11.0) == GiveUp("retry_after")
+    # Both too long and too late: that it is too late is what the caller can do something about.
+    assert asked(3600.0, 9.0) == GiveUp("deadline")
+    assert asked(5.0, 5.0) == GiveUp("deadline")
+    assert bench.tokens == 19.0
+    assert bench.policy.callers.pending == 1
+
+
+def test_a_limiter_that_names_no_time_is_left_alone_for_longer_each_time() -> None:
+    """Its windows are seconds long, so that the pace of a blip is no use."""
+    bench, spans = Bench({"budget_initial": 20}, chance=1.0), []
+    call = View()
+    for _ in range(4):
+        action = bench.fail(limited(), call)
+        assert isinstance(action, Wait)
+        spans.append(action.seconds)
+    assert spans == [1.0, 2.0, 4.0, 5.0]
+    action = Bench(chance=0.0).fail(limited())
+    assert action == Wait(0.5, committed=True)
+
+
+def test_where_retries_only_take_others_places_a_limit_is_handed_back() -> None:
+    """After a 429 six of ten retries must mend; callers who wait leave no place to take."""
+    bench = Bench({"budget_initial": 20}, chance=0.99)
+    for mended in (True, False) * 4:
+        bench.policy.mending.retried("429", mended)
+    assert bench.fail(limited(1.0)) == GiveUp("limited")
+    bench.serial()
+    assert isinstance(bench.fail(limited(1.0)), Wait)
 
 
 def test_a_limited_origin_is_not_down() -> None:
-    """However many calls it turns away: it answers."""
+    """However many calls it turns away: it answers. So no call is held."""
     bench = Bench({"budget_initial": 20})
     for _ in range(20):
         bench.fail(limited(2.0))
     assert bench.state == "limited"
-
-
-def test_a_sleep_that_does_not_move_the_clock_ends_all_the_same() -> None:
-    """Parking is bounded by what was asked for, not by what the clock says."""
-    bench = Bench()
-    bench.down()
-    call, rounds, waited = View(), 0, 0.0
-    action = bench.fail(call=call)
-    while isinstance(action, Wait) and rounds < 10_000:
-        waited += action.seconds
-        action = bench.policy.wake(bench.clock.now, call)
-        rounds += 1
-    assert action == GiveUp("origin_down")
-    assert waited == pytest.approx(12.0, abs=1.0)
-
-
-def test_no_more_than_a_thousand_are_parked() -> None:
-    """The next call is given up, because what waits holds memory. Cancelling twice does no harm."""
-    bench = Bench()
-    bench.down()
-    calls = [View() for _ in range(MOST_PARKED + 1)]
-    actions = [bench.fail(call=call) for call in calls]
-    assert [parks(action) for action in actions] == [True] * MOST_PARKED + [False]
-    assert actions[-1] == GiveUp("origin_down")
-    for call in calls:
-        bench.policy.cancel(bench.clock.now, call)
-        bench.policy.cancel(bench.clock.now, call)
     assert bench.policy.parked_calls == 0
 
 
-def test_decisions_about_time() -> None:
-    """A wait that can't end before the deadline, or is longer than permitted, is not begun."""
-    bench = Bench({"retry_after_cap": 10.0})
-    tokens, now = bench.tokens, bench.clock.now
+# Lost reused connections, and other layers.
 
-    def failed(retry_after: float, remaining: float | None = None) -> Action:
-        deadline = None if remaining is None else now + remaining
-        outcome = ANSWERED._replace(retry_after=retry_after)
-        return bench.fail(outcome, View(deadline=deadline))
 
-    granted = failed(9.9, 20.0)
-    assert isinstance(granted, Wait)
-    assert granted.committed
-    assert 9.9 <= granted.seconds <= 10.0
+def learnt(bench: Bench) -> dict[str, str]:
+    """All that a policy knows."""
+    policy, flow = bench.policy, bench.policy._flow
+    known = {name: repr(getattr(policy, name)) for name in AdaptivePolicy.__slots__}
+    return known | {name: repr(getattr(flow, name)) for name in RetryFlow.__slots__}
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_lost_reused_connection_is_no_evidence(failures: int) -> None:
+    """The request is sent again at once, without a token, and nothing is learnt of it."""
+    bench = Bench({"budget_initial": 20})
+    bench.ok(30)
+    call = View()
+    if failures:
+        bench.fail(ANSWERED, call)
+    before = learnt(bench)
+    for _ in range(100):
+        assert bench.fail(LOST, call) is SEND
+        assert bench.fail(LOST) is SEND
+    assert learnt(bench) == before
+
+
+def test_a_lost_reused_connection_that_can_not_be_replaced_is_no_evidence_either() -> None:
+    """Its call ends, with what it had reserved; nothing is learnt of it."""
+    bench = Bench()
+    bench.ok(30)
+    before = learnt(bench)
+    for _ in range(10):
+        assert bench.fail(LOST._replace(replayable=False)) == GiveUp("not_retryable")
+    assert learnt(bench) == before
+    assert bench.state == "healthy"
+    tokens = bench.tokens
+    bench.fail(ANSWERED, call := View())
     assert bench.tokens == tokens - 1
-    assert failed(11.0) == GiveUp("retry_after")
-    # Both too long and too late: that it is too late is what the caller can do something about.
-    assert failed(3600.0, 9.0) == GiveUp("deadline")
-    assert failed(5.0, 5.0) == GiveUp("deadline")
-    assert bench.tokens == tokens - 1
-    fresh = Bench()
-    tokens = fresh.tokens
-    assert fresh.fail(ANSWERED, View(deadline=fresh.clock.now + 0.05)) == GiveUp("deadline")
-    assert fresh.tokens == tokens
+    assert bench.fail(LOST._replace(replayable=False), call) == GiveUp("not_retryable")
+    assert bench.tokens == tokens
+    assert bench.policy.callers.pending == 0
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Resend(View):
+    """A call that another layer has sent before."""
+
+    is_resend: bool = True
+
+
+def test_another_layers_retry_takes_a_token_and_is_not_held() -> None:
+    """It is a retry already: it is counted as one, and waits for nobody's news."""
+    bench = Bench({"budget_initial": 3, "budget_deposit": 0})
+    call = Resend()
+    bench.fail(ANSWERED, call)
+    assert bench.tokens == 1.0, "one for the layer's retry, one for ours"
+    bench.ok(call=call)
+    assert bench.tokens == 2.0, "what the other layer sent is spent"
+    bench.down()
+    assert holds(bench.fail(REFUSED))
+    assert bench.fail(REFUSED, Resend()) == GiveUp("origin_down")
+    assert bench.tokens >= 0.0
+
+
+# What is shown and written down.
 
 
 def test_a_quiet_origin_need_not_be_told_of_every_success() -> None:
@@ -298,193 +342,47 @@ def test_a_quiet_origin_need_not_be_told_of_every_success() -> None:
     bench = Bench()
     bench.policy.succeeded(100.0, 0.05)
     assert bench.policy.quiet_until == pytest.approx(100.02)
-    bench.policy.outcome(100.01, View(), ANSWERED)
+    bench.policy.outcome(100.01, call := View(), ANSWERED)
     assert bench.policy.quiet_until == -math.inf
     bench.policy.succeeded(100.02, 0.05)
-    assert bench.policy.quiet_until > 100.02
-
-
-def test_while_a_call_is_parked_no_time_is_quiet() -> None:
-    """The successes that let it go have to be told."""
-    bench = Bench()
-    bench.down()
-    call = View()
-    assert parks(bench.fail(call=call))
-    bench.ok(3)
-    assert bench.policy.quiet_until == -math.inf
-    bench.policy.cancel(bench.clock.now, call)
-    bench.ok()
-    assert bench.policy.quiet_until > bench.clock.now
+    assert bench.policy.quiet_until == -math.inf, "a failed call waits for what is to be told"
+    bench.policy.cancel(100.03, call)
+    bench.policy.succeeded(100.04, 0.05)
+    assert bench.policy.quiet_until > 100.04
+    bench.congest()
+    assert bench.policy.quiet_until < bench.clock.now
 
 
 def test_successes_that_are_told_later_earn_the_same_tokens() -> None:
-    """A hundred successes of a quiet time, told one by one or at once, fill the budget alike."""
+    """A hundred successes of a quiet time, told one by one or at once, earn alike."""
     one_by_one, at_once = Bench(), Bench()
     for _ in range(100):
         one_by_one.policy.succeeded(1000.0, 0.05)
-    assert at_once.policy.tokens_at(1000.0, 100) == pytest.approx(14.0)
-    assert one_by_one.tokens == pytest.approx(14.0)
+    assert at_once.policy.tokens_at(1000.0, 100) == pytest.approx(11.0)
+    assert one_by_one.tokens == pytest.approx(11.0)
     at_once.policy.catch_up(100)
-    assert at_once.tokens == pytest.approx(14.0)
+    assert at_once.tokens == pytest.approx(11.0)
 
 
-def test_what_cannot_be_sent_again_teaches_and_is_given_up() -> None:
-    """Three calls whose request can't be replayed tell an outage; no token is touched."""
+def test_the_state_that_is_shown_is_the_one_that_the_rules_go_by() -> None:
+    """A limit that a clock step has moved a day away limits nobody, and is not shown."""
     bench = Bench()
-    tokens = bench.tokens
-    for _ in range(5):
-        outcome = REFUSED._replace(replayable=False)
-        assert isinstance(bench.fail(outcome), GiveUp)
-    assert bench.state == "down"
-    assert bench.tokens == tokens
+    assert (bench.state, bench.policy.is_troubled) == ("healthy", False)
+    bench.fail(limited(20.0))
+    assert bench.state == "limited"
+    bench.clock.now -= 86_400
+    assert bench.state == "healthy"
+    bench = Bench()
+    bench.congest()
+    assert (bench.state, bench.policy.is_troubled) == ("congested", True)
+    bench.lose(ANSWERED, 10)
+    assert bench.state == "down", "the worst is shown"
+    bench = Bench()
+    bench.lose()
+    assert (bench.state, bench.policy.is_troubled) == ("healthy", True)
 
 
 def test_reasons_are_few_and_spelt_as_labels() -> None:
     """Reasons become labels: a closed list of snake case."""
     assert len(REASONS) == len(set(REASONS)) < 20
     assert all(reason == reason.lower() and " " not in reason for reason in REASONS)
-
-
-class Counting(RetryBudget):
-    """Counts what goes in and out."""
-
-    __slots__ = ("given", "taken")
-    given: float
-    taken: int
-
-    def deposit(self, successes: int = 1) -> None:
-        self.given += self._deposit * successes
-        super().deposit(successes)
-
-    def reward(self) -> None:
-        # The token of the retry that mended, and one that the retry earned.
-        self.taken -= 1
-        self.given += 1.0
-        super().reward()
-
-    def give_back(self) -> None:
-        self.taken -= 1
-        super().give_back()
-
-    def try_withdraw(self, now: float) -> bool:
-        got = super().try_withdraw(now)
-        self.taken += got
-        return got
-
-
-@dataclasses.dataclass(eq=False)
-class Under:
-    """A call under way, and what it waits for."""
-
-    view: View
-    at: Action
-    failures: int = 0
-
-
-STEPS = st.tuples(
-    st.sampled_from(["call", "fail", "ok", "wake", "cancel", "wait"]),
-    st.integers(0, 11),
-    st.sampled_from([REFUSED, TIMED_OUT, ANSWERED, OVERLOADED, limited()])
-    | st.floats(0.1, 40.0).map(limited),
-    st.floats(0.0, 3.0),
-    st.booleans(),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    steps=st.lists(STEPS, max_size=150),
-    admission=st.booleans(),
-    initial=st.floats(0.0, 5.0),
-    chance=st.floats(0.0, 1.0),
-    remaining=st.none() | st.floats(0.0, 20.0),
-)
-def test_nothing_is_retried_without_a_token_and_no_token_is_lost(
-    steps: list[tuple[str, int, AttemptOutcome, float, bool]],
-    admission: bool,
-    initial: float,
-    chance: float,
-    remaining: float | None,
-) -> None:
-    """Twelve calls at once, in any order: each retry has its token, each token has its end."""
-    bench = Bench({"admission": admission, "budget_initial": initial}, chance)
-    policy, clock = bench.policy, bench.clock
-    budget = Counting(bench.config, clock.now)
-    budget.given, budget.taken = 0.0, 0
-    policy._budget = budget
-    calls: dict[int, Under] = {}
-    # A success that ends an outage brings a token that no call had reserved.
-    wasted = recovered = 0
-
-    def go_on(number: int, call: Under, action: Action) -> None:
-        call.at = action
-        if isinstance(action, GiveUp):
-            del calls[number]
-
-    for step, number, outcome, seconds, can_wait in steps:
-        call = calls.get(number)
-        if step == "wait":
-            clock.now += seconds
-        elif step == "call" and call is None:
-            deadline = None if remaining is None else clock.now + remaining
-            call = calls[number] = Under(View(deadline=deadline), SEND)
-            go_on(number, call, bench.arrive(call.view))
-        elif call is None:
-            continue
-        elif step == "cancel":
-            policy.cancel(clock.now, calls.pop(number).view)
-        elif step == "ok" and isinstance(call.at, Send):
-            recovered += policy.health.streak >= SUSPICIOUS
-            policy.outcome(clock.now, call.view, AttemptOutcome(True, latency=seconds))
-            del calls[number]
-        elif step == "fail" and isinstance(call.at, Send):
-            wasted += call.failures > 0
-            call.failures += 1
-            go_on(number, call, bench.fail(outcome._replace(can_wait=can_wait), call.view))
-        elif step == "wake" and isinstance(call.at, Wait):
-            committed = call.at.committed
-            clock.now += call.at.seconds
-            go_on(number, call, policy.wake(clock.now, call.view))
-            assert not committed or isinstance(call.at, Send)
-        for other in calls.values():
-            if not parks(other.at):
-                assert (other.view.state is not None and other.view.state.token_reserved) == (
-                    other.failures > 0
-                )
-        reserved = sum(
-            other.view.state is not None and other.view.state.token_reserved
-            for other in calls.values()
-        )
-        assert budget.taken == reserved + wasted - recovered
-        floor = bench.config.budget_floor * (clock.now - 1000.0)
-        assert budget.taken <= initial + budget.given + floor + 1e-6
-        assert 0.0 <= budget.balance(clock.now) <= budget.capacity
-        parked = sum(parks(other.at) for other in calls.values())
-        assert policy.parked_calls == parked
-    for other in calls.values():
-        policy.cancel(clock.now, other.view)
-    assert budget.taken == wasted - recovered
-    assert policy.parked_calls == 0
-    assert not math.isnan(budget.tokens)
-
-
-def test_the_state_that_is_shown_is_the_one_that_the_rules_go_by() -> None:
-    """A congested origin is called congested as long as its time-outs are left alone; a limit that
-    a clock step has moved a day away limits nobody, and is not shown."""
-    bench = Bench({"hold_cap": 0})
-    policy, clock = bench.policy, bench.clock
-    for latency in [0.05] * 100 + [0.2] * 40:
-        clock.now += 0.1
-        policy.outcome(clock.now, View(1), AttemptOutcome(True, latency=latency))
-    for seconds in (0.0, 11.0, 60.0):
-        clock.now += seconds
-        assert policy.state(clock.now) == "congested"
-        assert policy.outcome(clock.now, View(1), OVERLOADED) == GiveUp("congested")
-        policy.health.streak = 0.0
-    bench = Bench({"admission": True})
-    bench.policy.outcome(bench.clock.now, View(1), limited(20.0))
-    assert bench.policy.state(bench.clock.now) == "limited"
-    assert bench.policy.arrive(bench.clock.now, View()) != SEND
-    bench.clock.now -= 86_400
-    assert bench.policy.state(bench.clock.now) == "healthy"
-    assert bench.policy.arrive(bench.clock.now, View()) == SEND

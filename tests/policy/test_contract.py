@@ -11,20 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiohttp_adaptive_retry._call import Call
-from aiohttp_adaptive_retry._policy.adaptive import CallState
+from aiohttp_adaptive_retry._policy.state import CallState
 from aiohttp_adaptive_retry.policy import (
     REASONS,
     SEND,
     Action,
     AttemptOutcome,
-    CallView,
     GiveUp,
-    Send,
     Wait,
 )
 
 from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, limited
-from .driving import Driving, Factory, adaptive, fixed, users
+from .driving import Driving, Factory, adaptive, fixed
 
 KINDS: dict[str, tuple[Factory, dict[str, Any]]] = {
     "fixed": (fixed, {}),
@@ -67,9 +65,9 @@ class Under:
 
 
 def nothing_left(call: Call) -> bool:
-    """Whether nothing is reserved for the call, nor a place where it is parked."""
+    """Whether nothing is reserved for the call, nor a place where it is held."""
     state = call.state
-    return not isinstance(state, CallState) or not (state.token_reserved or state.parked)
+    return not isinstance(state, CallState) or not (state.price or state.held)
 
 
 @every_policy
@@ -90,8 +88,8 @@ def test_bounds_hold_and_nothing_is_left_behind(
     """Four calls at once, in any order: the caller's bounds hold, and each call ends once.
 
     No call sends more than `max_attempts`. No wait begins that ends at the deadline or after it.
-    What can't be kept through a wait is followed by an attempt. After its end a call has no token
-    and is not parked.
+    What can't be kept through a wait is followed by an attempt. After its end a call has no tokens,
+    is not held, and is not counted as under way.
     """
     factory, fields = KINDS[kind]
     driving = Driving(
@@ -138,7 +136,7 @@ def test_bounds_hold_and_nothing_is_left_behind(
         elif step == "cancel" and under is not None:
             before = tokens()
             state = under.call.state
-            reserved = isinstance(state, CallState) and state.token_reserved
+            reserved = state.price if isinstance(state, CallState) else 0.0
             for _ in range(2):
                 driving.cancel(under.call)
                 assert tokens() == pytest.approx(before + reserved)
@@ -163,16 +161,19 @@ def test_bounds_hold_and_nothing_is_left_behind(
             action = driving.outcome(under.call, outcome)
             under.must_send = isinstance(action, Wait) and not outcome.can_wait
             told(number, under, action)
-        parked = sum(
-            isinstance(under.call.state, CallState) and under.call.state.parked
-            for under in calls.values()
-        )
-        assert policy.parked_calls == parked
+        if kind != "fixed":
+            states = [under.call.state for under in calls.values() if under.call.state is not None]
+            known = [state for state in states if isinstance(state, CallState)]
+            assert driving.adaptive.callers.pending == len(known)
+            # Those that have no such state were held before their first attempt.
+            held = sum(state.held for state in known) + len(states) - len(known)
+            assert policy.parked_calls == held
         assert driving.origin.in_flight == len(calls)
     for under in calls.values():
         driving.cancel(under.call)
     counters = driving.counters
     assert policy.parked_calls == 0
+    assert kind == "fixed" or driving.adaptive.callers.pending == 0
     assert driving.faults.count == 0
     assert driving.origin.in_flight == 0
     assert sum(driving.counted.values()) == begun
@@ -208,12 +209,12 @@ def test_a_wait_past_the_deadline_is_not_begun(kind: str) -> None:
     factory, fields = KINDS[kind]
     driving = Driving(factory, **fields)
     tokens = driving.policy.tokens_at(driving.clock.now, 0)
-    call = driving.sent(remaining=0.09)
-    # Half of the first span of 0.2 s.
-    assert driving.outcome(call, ANSWERED) == GiveUp("deadline")
+    asks = OVERLOADED._replace(retry_after=2.0)
+    call = driving.sent(remaining=1.9)
+    assert driving.outcome(call, asks) == GiveUp("deadline")
     assert driving.policy.tokens_at(driving.clock.now, 0) == tokens
     assert driving.counters.suppressed == {"deadline": 1}
-    assert isinstance(driving.outcome(driving.sent(remaining=0.11), ANSWERED), Wait)
+    assert isinstance(driving.outcome(driving.sent(remaining=2.6), asks), Wait)
 
 
 @every_policy
@@ -241,242 +242,3 @@ def test_in_a_container_that_is_nearly_full_nothing_is_retried(kind: str) -> Non
     driving.outcome(driving.sent(), AttemptOutcome(True, latency=0.05))
     assert driving.outcome(driving.sent(), ANSWERED) == GiveUp("memory_pressure")
     assert driving.policy.tokens_at(driving.clock.now, 0) >= tokens
-
-
-# Policies of a user's own.
-
-
-class Scripted:
-    """Answers with what it was given, and raises what is an exception."""
-
-    def __init__(
-        self, *, arrive: Any = SEND, outcome: Any = SEND, wake: Any = SEND, cancel: Any = None
-    ) -> None:
-        self._answers = {"arrive": arrive, "outcome": outcome, "wake": wake, "cancel": cancel}
-        self.cancelled = 0
-
-    def _answer(self, method: str) -> Any:
-        answer = self._answers[method]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def arrive(self, now: float, call: CallView) -> Action:
-        return self._answer("arrive")  # type: ignore[no-any-return]
-
-    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
-        return self._answer("outcome")  # type: ignore[no-any-return]
-
-    def wake(self, now: float, call: CallView) -> Action:
-        return self._answer("wake")  # type: ignore[no-any-return]
-
-    def cancel(self, now: float, call: CallView) -> None:
-        self.cancelled += 1
-        self._answer("cancel")
-
-
-def scripted(**answers: Any) -> Driving:
-    """Calls under a policy with these answers."""
-    return Driving(users(Scripted(**answers)))
-
-
-nonsense = pytest.mark.parametrize(
-    "answer",
-    [
-        None,
-        True,
-        "send",
-        Send,
-        Wait(math.nan),
-        Wait(-1.0),
-        Wait(math.inf),
-        Wait("1"),  # type: ignore[arg-type]
-        KeyError("a fault of the policy"),
-    ],
-    ids=repr,
-)
-
-
-@nonsense
-def test_nonsense_before_the_first_attempt_sends_it(answer: Any) -> None:
-    """The fault is counted, and the call goes on as without us."""
-    driving = scripted(arrive=answer)
-    call = driving.sent()
-    assert driving.faults.count == 1
-    driving.outcome(call, AttemptOutcome(True))
-    assert driving.counted == {"first_success": 1}
-
-
-@nonsense
-def test_nonsense_after_a_failure_ends_the_call_as_a_failure(answer: Any) -> None:
-    """The fault is counted, and is no reason."""
-    driving = scripted(outcome=answer)
-    call = driving.sent()
-    assert isinstance(driving.outcome(call, ANSWERED), GiveUp)
-    assert call.ended
-    assert driving.faults.count == 1
-    assert driving.counted == {"failed_without_retry": 1}
-    assert driving.counters.suppressed == {}
-    assert driving.origin.in_flight == 0
-
-
-@nonsense
-def test_nonsense_after_a_wait_ends_the_call_as_a_failure(answer: Any) -> None:
-    """The call ends with what it has kept through the wait."""
-    driving = scripted(outcome=Wait(1.0), wake=answer)
-    call = driving.sent()
-    assert isinstance(driving.outcome(call, ANSWERED), Wait)
-    assert isinstance(driving.wake(call), GiveUp)
-    assert call.ended
-    assert driving.faults.count == 1
-    assert driving.counted == {"failed_without_retry": 1}
-    assert driving.origin.in_flight == 0
-
-
-@nonsense
-@pytest.mark.parametrize("committed", [False, True])
-def test_nonsense_where_nothing_was_kept_sends(answer: Any, committed: bool) -> None:
-    """The call can't end with what it has let go of, so that its attempt is sent."""
-    driving = scripted(outcome=Wait(1.0, committed=committed), wake=answer)
-    call = driving.sent()
-    driving.outcome(call, ANSWERED._replace(can_wait=committed))
-    assert driving.wake(call) == SEND
-    assert (call.attempts, call.ended) == (2, False)
-
-
-@pytest.mark.parametrize("answer", [None, True, "send", Send], ids=repr)
-def test_nonsense_where_nothing_was_kept_is_counted_as_a_fault(answer: Any) -> None:
-    """The attempt is sent, and the policy's fault is not hidden by that."""
-    driving = scripted(outcome=Wait(1.0, committed=True), wake=answer)
-    call = driving.sent()
-    driving.outcome(call, ANSWERED)
-    assert driving.wake(call) == SEND
-    assert driving.faults.count == 1
-
-
-@pytest.mark.parametrize("step", ["outcome", "wake"])
-def test_giving_up_without_a_reason_ends_the_call(step: str) -> None:
-    """It is nonsense, which ends the call as a failure and is counted as a fault."""
-    answers: dict[str, Any] = {"outcome": Wait(1.0)} | {step: GiveUp(None)}  # type: ignore[arg-type]
-    driving = scripted(**answers)
-    call = driving.sent()
-    action = driving.outcome(call, ANSWERED)
-    if step == "wake":
-        action = driving.wake(call)
-    assert isinstance(action, GiveUp)
-    assert call.ended
-    assert driving.faults.count == 1
-
-
-@nonsense
-def test_nonsense_after_a_wait_before_the_first_attempt_sends_it(answer: Any) -> None:
-    """As nonsense in `arrive` does: a fault of ours is no reason to fail a call unsent."""
-    driving = scripted(arrive=Wait(1.0), wake=answer)
-    call, action = driving.begin()
-    assert isinstance(action, Wait)
-    assert driving.wake(call) == SEND
-    assert (call.attempts, call.ended) == (1, False)
-
-
-def test_a_policy_that_raises_at_a_success_leaves_it_a_success() -> None:
-    """What the call came to is known, whatever the policy makes of it."""
-    driving = scripted(outcome=KeyError("a fault of the policy"))
-    driving.outcome(driving.sent(), AttemptOutcome(True))
-    assert driving.faults.count == 1
-    assert driving.counted == {"first_success": 1}
-
-
-def test_a_policy_that_cannot_cancel_leaves_a_cancelled_call_ignored() -> None:
-    """A cancelled call says nothing about the server."""
-    driving = scripted(cancel=KeyError("a fault of the policy"))
-    driving.cancel(driving.sent())
-    assert driving.faults.count == 1
-    assert driving.counted == {"ignored": 1}
-
-
-def test_giving_up_where_nothing_was_kept_sends() -> None:
-    """The policy was told that its wait is committed."""
-    driving = scripted(outcome=Wait(1.0), wake=GiveUp("changed my mind"))
-    call = driving.sent()
-    driving.outcome(call, ANSWERED._replace(can_wait=False))
-    assert driving.wake(call) == SEND
-    assert not call.ended
-
-
-def test_a_further_wait_past_the_deadline_sends_where_nothing_was_kept() -> None:
-    """The last moment is used: waiting longer would end in nothing."""
-    driving = scripted(outcome=Wait(1.0), wake=Wait(1.0))
-    call = driving.sent(remaining=1.5)
-    driving.outcome(call, ANSWERED._replace(can_wait=False))
-    driving.clock.now += 1
-    assert driving.wake(call) == SEND
-
-
-def test_an_answer_after_a_success_does_not_matter() -> None:
-    """Whatever it is, the call has succeeded, and no fault is counted."""
-    driving = scripted(outcome=None)
-    driving.outcome(driving.sent(), AttemptOutcome(True))
-    assert driving.counted == {"first_success": 1}
-    assert driving.faults.count == 0
-
-
-def test_a_policy_that_cannot_cancel_breaks_no_cancellation() -> None:
-    """The call is over all the same, once, and the fault is counted."""
-    driving = scripted(cancel=KeyError("a fault of the policy"))
-    call = driving.sent()
-    driving.cancel(call)
-    driving.cancel(call)
-    assert call.ended
-    assert driving.faults.count == 1
-    assert sum(driving.counted.values()) == 1
-    assert driving.origin.in_flight == 0
-
-
-@pytest.mark.parametrize("step", ["arrive", "outcome", "wake"])
-@given(reasons=st.lists(st.text(), min_size=1, max_size=20))
-def test_a_reason_of_any_word_is_counted_as_other(step: str, reasons: list[str]) -> None:
-    """However many words a policy has, only those of `REASONS` become labels of their own."""
-    unknown = 0
-    for reason in [*reasons, *REASONS]:
-        answers: dict[str, Any] = {"outcome": Wait(1.0)} | {step: GiveUp(reason)}
-        driving = scripted(**answers)
-        call, action = driving.begin()
-        if step != "arrive":
-            action = driving.outcome(call, ANSWERED)
-        if step == "wake":
-            action = driving.wake(call)
-        assert action == GiveUp(reason)
-        assert call.ended
-        known = reason in REASONS
-        assert driving.counters.suppressed == {reason if known else "_OTHER": 1}
-        unknown += not known
-        assert sum(driving.counted.values()) == 1
-        assert driving.faults.count == 0
-    assert unknown >= sum(reason not in REASONS for reason in reasons)
-
-
-def test_an_overruled_policy_is_told_to_cancel() -> None:
-    """It wanted to go on; the driver's bound ends the call, and what was reserved comes back."""
-    for answer in (SEND, Wait(1.0)):
-        policy = Scripted(outcome=answer)
-        driving = Driving(users(policy), max_attempts=1)
-        assert driving.outcome(driving.sent(), ANSWERED) == GiveUp("max_attempts")
-        assert policy.cancelled == 1
-
-
-def test_policies_are_told_every_outcome() -> None:
-    """A user's policy hears of each success too, and of errors by their names."""
-    heard: list[tuple[bool, str]] = []
-
-    class Listening(Scripted):
-        def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
-            heard.append((outcome.ok, outcome.error_type))
-            return SEND
-
-    driving = Driving(users(Listening()))
-    call = driving.sent()
-    for outcome in (ANSWERED, REFUSED, AttemptOutcome(True)):
-        driving.outcome(call, outcome)
-    driving.outcome(driving.sent(), AttemptOutcome(True))
-    assert heard == [(False, "500"), (False, "ClientConnectorError"), (True, ""), (True, "")]
-    assert driving.counted == {"retry_success": 1, "first_success": 1}

@@ -234,9 +234,12 @@ def test_making_the_adaptive_policy_with_a_clock_and_chance() -> None:
 
 
 def test_the_configuration_decides_about_first_attempts() -> None:
-    """Only with `admission=True` is a first attempt parked where an origin limits."""
-    limited = AttemptOutcome(False, "429", limited=True, retry_after=5.0)
+    """Only with `admission=True` is a first attempt held where an origin is down."""
     for admission in (False, True):
         made = make_adaptive_policy(AdaptiveConfig(admission=admission), clock=lambda: 0.0)
-        made.outcome(0.0, View(attempts=1), limited)
+        for _ in range(5):
+            made.outcome(0.0, View(attempts=1), AttemptOutcome(False, "500"))
+        assert made.state(0.0) == "down"
+        # The first one probes.
+        assert made.arrive(0.0, View()) is SEND
         assert isinstance(made.arrive(0.0, View()), Wait) is admission

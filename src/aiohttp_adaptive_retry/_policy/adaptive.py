@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..config import AdaptiveConfig
-from .cost import RetryFlow, full_jitter, jittered_retry_after
+from .cost import RetryFlow, full_jitter, jittered_retry_after, time_of
 from .estimators import Callers, Latency, Mending, Outage
 from .protocol import SEND, Action, AttemptOutcome, CallView, GiveUp, Reason, State, Wait
 from .state import CallState, Decision
@@ -43,7 +43,7 @@ class AdaptivePolicy:
         "_config",
         "_flow",
         "_held_calls",
-        "_last_sent",
+        "_last_look",
         "_limited_until",
         "_random",
         "_release",
@@ -71,7 +71,8 @@ class AdaptivePolicy:
         self._held_calls = 0
         # Held calls that may be let go now.
         self._release = 0.0
-        self._last_sent = self._limited_until = -math.inf
+        # When the newest call looks or looked for itself.
+        self._last_look = self._limited_until = -math.inf
         #: Before this moment a first success may be written down, and told by `catch_up`.
         self.quiet_until = -math.inf
 
@@ -86,9 +87,12 @@ class AdaptivePolicy:
         if outcome.ok:
             self.succeeded(now, outcome.latency, call.state)
             return SEND
-        if outcome.reused_connection and outcome.replayable:
+        if outcome.reused_connection:
             # The connection was lost while nobody used it, which says nothing about the origin.
-            return SEND
+            if outcome.replayable:
+                return SEND
+            self.cancel(now, call)
+            return GiveUp("not_retryable")
         state = self._failed(now, call, outcome)
         decision = self._decide(now, call, state, self._chance(), self._chance())
         return self._apply(now, state, decision)
@@ -120,13 +124,13 @@ class AdaptivePolicy:
         if state is None and now < self.quiet_until:
             self.catch_up(1)
             return
-        tuning, flow, slow = self._tuning, self._flow, self.latency.is_slow(latency)
+        tuning, flow = self._tuning, self._flow
         if self.outage.succeeded(now):
             self.latency.outage_over()
             self._release = 1.0
             # Held calls need tokens, and the outage may have used them up.
             flow.give_back(max(0.0, 1.0 - flow.tokens))
-        self.latency.succeeded(latency)
+        slow = self.latency.succeeded(latency)
         flow.earn()
         if state is None:
             self.callers.called(now)
@@ -134,7 +138,7 @@ class AdaptivePolicy:
             self.mending.retried(state.failure.error_type, True)
         if self.latency.congested:
             flow.cut_share()
-        if not slow and not self.latency.congested:
+        elif not slow:
             if state is not None:
                 flow.raise_share()
             if self._release < tuning.release_most:
@@ -150,9 +154,8 @@ class AdaptivePolicy:
         outage, flow = self.outage, self._flow
         self.quiet_until = -math.inf
         state: CallState | None = call.state
-        first = state is None
         if state is None:
-            time, hold = self._time_of(now, call)
+            time, hold = time_of(now, call.deadline, self._config, self._tuning)
             look_until = now + self._tuning.look_share * time
             state = call.state = CallState(outcome, now, time, now + hold, look_until)
             self.callers.failed(now, outcome.latency)
@@ -167,7 +170,7 @@ class AdaptivePolicy:
             if outcome.overload:
                 flow.cut_share()
             # It has cost its tokens.
-            state.price = 0.0
+            state.price = state.held_seconds = 0.0
             state.failures += 1
             state.failure, state.failed_at = outcome, now
         if outcome.limited:
@@ -177,18 +180,10 @@ class AdaptivePolicy:
                 until = now + min(outcome.retry_after, self._config.retry_after_cap)
                 self._limited_until = max(self._limited_until, until)
             return state
-        outage.failed(now, first=first)
+        outage.failed(now, first=state.failures == 1)
         if outage.streak >= 2.0:
             flow.hold_down(self._tuning.outage_tokens)
         return state
-
-    def _time_of(self, now: float, call: CallView) -> tuple[float, float]:
-        """The time that a call has, and for how much of it it may be held."""
-        tuning, longest = self._tuning, self._config.hold_cap
-        time = math.inf if call.deadline is None else max(0.0, call.deadline - now)
-        if time > tuning.told_most:
-            time, longest = tuning.untold, min(longest, tuning.untold_hold)
-        return time, min(longest, self._config.hold_share * time)
 
     # What it decides. These change nothing.
 
@@ -219,7 +214,7 @@ class AdaptivePolicy:
             return self._retry(now, call, state, jitter, serial)
         if timed_out:
             latency = failure.latency if failure.latency > 0.0 else 0.0
-            down = down or outage.last_success < now - latency
+            down = down or (outage.streak > 1.0 and outage.last_success < now - latency)
         elif failure.no_response:
             # One refusal alone may be a blip.
             down = down or outage.streak > 1.0
@@ -232,11 +227,11 @@ class AdaptivePolicy:
     ) -> Decision:
         """Retry after a jittered wait, if the flow has tokens for it."""
         tuning, config, failure = self._tuning, self._config, state.failure
-        longest = state.look_until - now if call.deadline is None else call.deadline - now
+        longest = math.inf if call.deadline is None else call.deadline - now
         if failure.retry_after:
             seconds = max(failure.retry_after, self._limit(now) if failure.limited else 0.0)
             wait = jittered_retry_after(seconds, state.failures, jitter, config.retry_after_cap)
-            if call.deadline is not None and wait >= longest:
+            if wait >= longest:
                 return Decision(GiveUp("deadline"))
         else:
             retry = state.failures
@@ -244,7 +239,7 @@ class AdaptivePolicy:
             if failure.limited:
                 # A limiter that names no time has windows of seconds.
                 wait = max(wait, (0.5 + 0.5 * jitter) * 2.0 ** min(retry - 1, 8))
-            if serial:
+            if serial and (retry > 1 or self.outage.streak > 1.0):
                 wait = max(wait, min(1.0, tuning.serial_share * state.time))
             wait = min(wait, config.backoff_cap, tuning.look_share * max(0.0, longest))
         price = 0.0 if serial else self._price(failure)
@@ -259,9 +254,11 @@ class AdaptivePolicy:
     ) -> Decision:
         """Hold a call until another's success shows that the origin is back, or let it look."""
         tuning, outage, failure = self._tuning, self.outage, state.failure
-        left = math.inf if call.deadline is None else call.deadline - now
         price = self._price(failure)
         affordable = self._flow.balance(now) >= price
+        # Time passes as the clock says, and at least as the call was asked to wait.
+        now = max(state.failed_at + state.held_seconds, now)
+        left = math.inf if call.deadline is None else call.deadline - now
         is_back = not outage.streak and outage.last_success >= state.failed_at
         if is_back and affordable and self._release >= 1.0:
             return Decision(SEND, price, released=True)
@@ -275,10 +272,10 @@ class AdaptivePolicy:
         else:
             price = 0.0
         if may_look and until_look <= 0.0:
-            return Decision(SEND, price)
+            return Decision(SEND, price, look=True)
         if not failure.can_wait or self._config.hold_cap <= 0.0:
             if may_look and alone:
-                return Decision(Wait(max(0.0, until_look), committed=True), price)
+                return Decision(Wait(max(0.0, until_look), committed=True), price, look=True)
             return Decision(GiveUp(reason))
         if is_back:
             # It waits for its turn.
@@ -289,30 +286,33 @@ class AdaptivePolicy:
             too_old = now - began > tuning.hold_young * length
             if too_old or (alone and self.callers.rate * length < 1.0):
                 hold_until = -math.inf
-        # Whether it waited so long by the clock or by what it was asked to.
-        slept = max(0.0, state.held_seconds - (now - state.failed_at))
-        if now + slept >= hold_until and not (may_look and alone):
+        # Where the clock gives no number it is not before then either.
+        if not now < hold_until and not (may_look and alone):
             return Decision(GiveUp(reason))
-        pause = self._pause(now - began, until_look)
         # Half to one and a half: calls that were held together do not ask together.
-        pause *= 0.5 + jitter
+        pause = self._pause(now - began) * (0.5 + jitter)
+        if may_look:
+            # Who is alone wakes for its look; of a crowd one is always awake soon enough.
+            pause = min(pause, until_look + jitter * self._held_calls / tuning.polls)
+        if now < hold_until:
+            pause = min(pause, hold_until - now)
         return Decision(Wait(pause) if pause < left else GiveUp("deadline"))
 
     def _until_look(self, now: float, state: CallState, began: float) -> float:
         """Seconds until a failed call looks for itself, if no news comes before."""
         tuning = self._tuning
-        heard = max(self.outage.last_known, self._last_sent)
+        heard = max(self.outage.last_known, self._last_look)
         pause = max(tuning.look_least, tuning.look_growth * (heard - began))
         if self.callers.wait and (state.failures == 1 or now - began < state.time):
-            pause = min(pause, max(tuning.look_least, tuning.serial_share * state.time))
+            pause = min(pause, tuning.serial_share * state.time)
         longest = max(self._config.backoff_cap, self._config.hold_cap)
         return heard + pause - now if pause <= longest else math.inf
 
-    def _pause(self, age: float, until_look: float) -> float:
+    def _pause(self, age: float) -> float:
         """Seconds after which a held call asks again, before jitter."""
         tuning = self._tuning
         pause = max(tuning.poll_least, tuning.poll_share * age, self._held_calls / tuning.polls)
-        return min(pause, tuning.poll_most, max(tuning.poll_least, until_look))
+        return min(pause, tuning.poll_most)
 
     def _price(self, failure: AttemptOutcome) -> float:
         """The tokens of a retry. Who never saw a success can't have more than one."""
@@ -342,23 +342,22 @@ class AdaptivePolicy:
         if isinstance(action, GiveUp):
             self._end(now, state)
             return action
-        self._let_go(state)
-        if decision.price:
-            self._flow.take(now, decision.price)
-            state.price = decision.price
-        if decision.released:
-            self._release -= 1.0
-        self._last_sent = now + (action.seconds if isinstance(action, Wait) else 0.0)
-        return action
-
-    def _let_go(self, state: CallState) -> None:
         if state.held:
             state.held = False
             self._held_calls -= 1
+        if decision.price and self._flow.take(now, decision.price):
+            state.price = decision.price
+        if decision.released:
+            self._release -= 1.0
+        if decision.look:
+            self._last_look = now + (action.seconds if isinstance(action, Wait) else 0.0)
+        return action
 
     def _end(self, now: float, state: CallState) -> None:
         """Take back what a call has; idempotent."""
-        self._let_go(state)
+        if state.held:
+            state.held = False
+            self._held_calls -= 1
         if state.price:
             self._flow.give_back(state.price)
             state.price = 0.0

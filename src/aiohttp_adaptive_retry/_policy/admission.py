@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from .adaptive import MOST_HELD, AdaptivePolicy
+from .cost import time_of
 from .protocol import SEND, Action, CallView, GiveUp, Wait
 from .state import Arrival
 
@@ -29,7 +29,8 @@ class AdmittingPolicy(AdaptivePolicy):
         """Send, hold or refuse a call before its first attempt."""
         if self.outage.down_since is None:
             return SEND
-        call.state = Arrival(now, self._time_of(now, call)[1])
+        _, hold = time_of(now, call.deadline, self._config, self._tuning)
+        call.state = Arrival(now, hold)
         self._held_calls += 1
         return self._admit(now, call, call.state)
 
@@ -49,7 +50,7 @@ class AdmittingPolicy(AdaptivePolicy):
     def _admit(self, now: float, call: CallView, state: Arrival) -> Action:
         outage, tuning = self.outage, self._tuning
         # Whether it waited so long by the clock or by what it was asked to.
-        is_over = max(now - state.began, state.held_seconds) >= state.longest
+        is_over = max(state.held_seconds, now - state.began) >= state.longest
         if outage.down_since is None:
             if is_over or self._release >= 1.0:
                 self._release = max(0.0, self._release - 1.0)
@@ -58,14 +59,14 @@ class AdmittingPolicy(AdaptivePolicy):
         else:
             age = now - outage.failing_since
             spacing = min(_PROBE_MOST, max(_PROBE_LEAST, _PROBE_SHARE * age))
-            # Also sent if the clock was set back, and the last attempt seems to be yet to come.
-            if not 0.0 <= now - self._last_sent < spacing:
-                self._last_sent = now
+            # Also sent if the clock was set back, and the last look seems to be yet to come.
+            if not 0.0 <= now - self._last_look < spacing:
+                self._last_look = now
                 return self._admitted(call, SEND)
             too_old = age > tuning.hold_young * state.longest
             if is_over or too_old or self._held_calls > MOST_HELD:
                 return self._admitted(call, GiveUp("origin_down"))
-        pause = self._pause(age, math.inf) * (0.5 + self._chance())
+        pause = self._pause(age) * (0.5 + self._chance())
         if call.deadline is not None and pause >= call.deadline - now:
             return self._admitted(call, GiveUp("deadline"))
         state.held_seconds += pause

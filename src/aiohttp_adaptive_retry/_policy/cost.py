@@ -120,3 +120,18 @@ def jittered_retry_after(
         chance = 1.0
     share = min(1.0, 0.25 * 2.0 ** min(retry - 1, 8))
     return max(seconds, min(longest, seconds * (1.0 + share * chance)))
+
+
+def time_of(
+    now: float, deadline: float | None, config: AdaptiveConfig, tuning: Tuning
+) -> tuple[float, float]:
+    """The seconds that a call has, and for how many of them it may be held.
+
+    >>> time_of(0.0, 2.0, AdaptiveConfig(), Tuning())
+    (2.0, 0.5)
+    """
+    longest = config.hold_cap
+    time = math.inf if deadline is None else max(0.0, deadline - now)
+    if time > tuning.told_most:
+        time, longest = tuning.untold, min(longest, tuning.untold_hold)
+    return time, min(longest, config.hold_share * time)

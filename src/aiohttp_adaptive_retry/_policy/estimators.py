@@ -93,39 +93,37 @@ class Latency:
         """Whether anything ever succeeded."""
         return self._successes > 0
 
-    def is_slow(self, latency: float) -> bool:
-        """Whether a success of that latency is a sign of overload."""
-        tuning, usual = self._tuning, self._slow
-        return self._successes >= tuning.known and latency > max(
-            tuning.slow_success * usual, usual + tuning.excess
-        )
-
     def is_lost(self, latency: float) -> bool:
         """Whether an attempt that took so long in vain was lost, and not only slow."""
         return not self._successes or not latency < self._tuning.lost * self._fast
 
-    def succeeded(self, latency: float) -> None:
-        """Learn from the latency of a success; what is no time is left out."""
+    def succeeded(self, latency: float) -> bool:
+        """Learn from the latency of a success; what is no time is left out.
+
+        True: it is so slow, beside what was usual, that it is a sign of overload.
+        """
         if not 0.0 <= latency < math.inf:
-            return
-        tuning, slow = self._tuning, self._slow
+            return False
+        tuning, usual = self._tuning, self._slow
         if self._successes < tuning.known:
             # A plain mean until there is enough for a moving one.
             self._successes += 1
-            self._slow = self._fast = slow + (latency - slow) / self._successes
-            return
-        latency = min(latency, tuning.clip * slow)
+            self._slow = self._fast = usual + (latency - usual) / self._successes
+            return False
+        is_slow = latency > max(tuning.slow_success * usual, usual + tuning.excess)
+        latency = min(latency, tuning.clip * usual)
         self._fast += tuning.fast * (latency - self._fast)
         if self.congested:
-            self._slow = slow + tuning.slow_congested * (latency - slow)
-            self.congested = self._fast >= tuning.relieved * slow
-            return
+            self._slow = usual + tuning.slow_congested * (latency - usual)
+            self.congested = self._fast >= tuning.relieved * usual
+            return is_slow
         if self._successes * tuning.slow < 1.0:
             self._successes += 1
-            self._slow = slow + (latency - slow) / self._successes
+            self._slow = usual + (latency - usual) / self._successes
         else:
-            self._slow = slow + tuning.slow * (latency - slow)
+            self._slow = usual + tuning.slow * (latency - usual)
         self.congested = self._fast > max(tuning.slowed * self._slow, self._slow + tuning.excess)
+        return is_slow
 
     def outage_over(self) -> None:
         """Take the usual for the present: after an outage the short-run mean is stale."""
@@ -144,27 +142,19 @@ class Callers:
     _tuning: Tuning
     #: Failed calls under way.
     pending: int = 0
+    #: Calls a second while no failed call is under way; 0 if unknown.
+    rate: float = 0.0
+    #: Whether callers wait: while failed calls were under way, far too few others came.
+    wait: bool = False
     _at: float = _NEVER
     _last_call: float = _NEVER
+    # When the first of those that are under way was sent, and when none was under way before.
+    _pending_since: float = _NEVER
+    _idle_since: float = _NEVER
     _calls: float = 0.0
     _time: float = 0.0
     _pending_calls: float = 0.0
     _pending_time: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Calls a second while no failed call is under way; 0 if unknown."""
-        return self._calls / self._time if self._time > 0.0 else 0.0
-
-    @property
-    def wait(self) -> bool:
-        """Whether callers wait: while failed calls were under way, far too few others came."""
-        expected = self._pending_time * self.rate
-        if not expected:
-            return False
-        # Both counts are chance: the one that is expected, and the one that tells the rate.
-        deviation = math.sqrt(expected + expected * expected / self._calls)
-        return self._pending_calls < expected - self._tuning.serial_surprise * deviation
 
     def passed(self, calls: int) -> None:
         """Learn from calls that were only written down."""
@@ -174,53 +164,82 @@ class Callers:
             self._calls += calls
 
     def called(self, now: float) -> None:
-        """Learn that a call's first attempt is known."""
-        if self._at == _NEVER:
-            # Time begins with the first call, which says nothing about the rate.
-            self._at = self._last_call = now
-            return
-        self._pass(now)
-        self._last_call = now
-        self.passed(1)
-        if self._calls > _MOST_CALLS:
-            self._calls /= 2.0
-            self._time /= 2.0
-        if self._pending_time * self.rate > _MOST_CALLS:
-            self._pending_calls /= 2.0
-            self._pending_time /= 2.0
+        """Learn that a call's first attempt succeeded."""
+        self._count(now, 1)
 
     def failed(self, now: float, latency: float) -> None:
         """Learn that a call's first attempt failed after so many seconds; it is under way now."""
-        rate = self.rate
-        if 0.0 < latency < math.inf and rate and not self.pending:
-            # Its caller waited all that time.
-            self._pass(now)
-            latency = min(latency, self._time)
-            self._time -= latency
-            self._pending_time += latency
-            if self._last_call >= now - latency:
-                # As many as callers who don't wait make on average, if they make any.
-                expected = rate * latency
-                calls = min(self._calls, expected / -math.expm1(-expected)) if expected else 0.0
-                self._calls -= calls
-                self._pending_calls += calls
-        self.called(now)
+        self._count(now, 1, latency)
         self.pending += 1
 
     def ended(self, now: float) -> None:
         """Learn that a failed call is over."""
-        self._pass(now)
+        self._count(now, 0)
         self.pending -= 1
+        if not self.pending:
+            self._idle_since = now
 
-    def _pass(self, now: float) -> None:
-        elapsed = now - self._at
-        self._at = now
+    def _count(self, now: float, calls: int, latency: float = 0.0) -> None:
+        """Add the time that passed, and calls, and say anew what follows from both.
+
+        A caller waited so many seconds for what failed now.
+        """
+        at, self._at = self._at, now
+        if at == _NEVER:
+            # Time begins with the first call, which says nothing about the rate.
+            self._last_call = now
+            return
         # A clock that leapt says nothing.
-        if 0.0 < elapsed < math.inf:
+        if 0.0 < now - at < math.inf:
             if self.pending:
-                self._pending_time += elapsed
+                self._pending_time += now - at
             else:
-                self._time += elapsed
+                self._time += now - at
+        if 0.0 < latency < math.inf:
+            self._was_pending(now, latency)
+        elif calls:
+            self.passed(calls)
+        if calls:
+            self._last_call = now
+        # The past fades.
+        if self._calls > _MOST_CALLS:
+            self._calls /= 2.0
+            self._time /= 2.0
+        self.rate = self._calls / self._time if self._time > 0.0 else 0.0
+        expected = self._pending_time * self.rate
+        if expected > _MOST_CALLS:
+            self._pending_calls /= 2.0
+            self._pending_time /= 2.0
+            expected /= 2.0
+        self.wait = False
+        if expected:
+            # Both counts are chance: the one that is expected, and the one that tells the rate.
+            deviation = math.sqrt(expected + expected * expected / self._calls)
+            surprise = self._tuning.serial_surprise * deviation
+            self.wait = self._pending_calls < expected - surprise
+
+    def _was_pending(self, now: float, latency: float) -> None:
+        """Count a call that failed from when it was sent: it was under way since then."""
+        if not self.pending:
+            self._pending_since = now
+        sent = now - latency
+        early = self._pending_since - max(sent, self._idle_since)
+        if early <= 0.0 or sent < self._idle_since:
+            self._pending_calls += 1
+        else:
+            self._calls += 1
+        if not 0.0 < early < math.inf:
+            return
+        early = min(early, self._time)
+        self._pending_since -= early
+        self._time -= early
+        self._pending_time += early
+        if self._last_call > self._pending_since:
+            # As many as callers who don't wait make on average, if they make any.
+            expected = self.rate * early
+            moved = min(self._calls, expected / -math.expm1(-expected)) if expected else 0.0
+            self._calls -= moved
+            self._pending_calls += moved
 
 
 @dataclass(slots=True, eq=False)

@@ -24,7 +24,8 @@ class CallState:
     #: Tokens reserved for a retry that has not been judged yet.
     price: float = 0.0
     held: bool = False
-    #: Seconds that it was asked to wait while held; the clock may stand still or leap.
+    #: Seconds that it was asked to wait while held, since its newest failure. The clock may stand
+    #: still or leap.
     held_seconds: float = 0.0
     ended: bool = False
 
@@ -46,5 +47,7 @@ class Decision(NamedTuple):
     action: Action
     #: Tokens of the flow.
     price: float = 0.0
-    #: The call was held and is let go.
+    #: The call was held and is let go, as the origin is back.
     released: bool = False
+    #: The call looks whether the origin is back.
+    look: bool = False

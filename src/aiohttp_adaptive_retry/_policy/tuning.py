@@ -29,7 +29,7 @@ class Tuning:
     # Time that a call has.
     #: What a call without a deadline is taken to have; also one that has more than `told_most`, as
     #: aiohttp's default of 300 seconds is nobody's choice.
-    untold: float = 8.0
+    untold: float = 4.0
     told_most: float = 60.0
     #: The longest hold of such a call.
     untold_hold: float = 0.5
