@@ -195,7 +195,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         lines(
             "Calls held",
-            "Parked calls: they wait for their origin to come back, or for the moment it named.",
+            "Calls that wait for their origin to come back.",
             by_origin("calls_held"),
             width=8,
         ),
@@ -284,7 +284,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         heat_map(
             "Waits before retries",
-            "How long retries waited, the time they were parked included.",
+            "How long retries waited, the time they were held included.",
             by("le", f"increase({level('retry_delay_seconds_bucket')}[$__rate_interval])"),
             unit="s",
             width=8,

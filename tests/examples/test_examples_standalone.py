@@ -13,7 +13,7 @@ from .runs import run
 
 @pytest.mark.wire
 def test_flaky_is_mended_and_gone_is_left_alone() -> None:
-    """Retries mend a flaky server, and cost a dead one no more than the budget can hold."""
+    """Retries mend a flaky server, and cost a dead one no more than a full budget would."""
     done = run("standalone.py")
     assert (done.returncode, done.stderr) == (0, "")
     flaky = re.search(r"flaky: (\d+) of 60 calls succeeded, (\d+) attempts", done.stdout)
@@ -23,6 +23,5 @@ def test_flaky_is_mended_and_gone_is_left_alone() -> None:
     assert int(flaky[1]) >= 50
     assert int(flaky[2]) > 60
     assert int(gone[1]) == 0
-    # What the floor earns in the meantime is well below the few tokens of margin.
-    assert 60 <= int(gone[2]) <= 60 + AdaptiveConfig().budget_capacity + 3
+    assert 60 <= int(gone[2]) <= 60 + AdaptiveConfig().budget_capacity
     assert "window: 100 of at most 100 attempts" in done.stdout

@@ -84,7 +84,6 @@ def wrong() -> None:
     AdaptiveConfig().window_size = 5  # type: ignore[misc]
     AdaptiveConfig.interactive(max_atempts=5)  # type: ignore[call-arg]
     AdaptiveConfig.batch(hold_cap="60")  # type: ignore[arg-type]
-    AdaptiveConfig.batch(60)  # type: ignore[call-arg]
     AdaptiveStrategy(max_attempt=5)  # type: ignore[call-arg]
     AdaptiveStrategy(max_attempts=None)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(max_attempts=5)  # type: ignore[call-arg]

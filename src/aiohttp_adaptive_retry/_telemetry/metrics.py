@@ -204,7 +204,7 @@ LEVELS: Final[dict[str, Metric]] = {
     ),
     "calls.held": _of_origins(
         "{request}",
-        "Calls that wait for their origin to come back, or for the moment it named.",
+        "Calls that wait for their origin to come back.",
         "parked",
     ),
     "window.length": _of_origins("{attempt}", "Attempts in the windows.", "length"),

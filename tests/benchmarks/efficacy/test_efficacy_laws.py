@@ -17,7 +17,7 @@ POLICIES = {"default": Ours, "admission": OursAdmitting}
 ERRORS = ("500", "502", "503", "ServerDisconnected")
 #: Overload fails so too. Who retries it as freely as the rest makes it worse, so its retries come
 #: from a smaller share, and time-outs, where the origin may have done the work, from the smallest.
-LEAST_MENDED = {("503",): 0.98, ("Timeout",): 0.94}
+LEAST_MENDED: dict[tuple[str, ...], float] = {("503",): 0.98, ("Timeout",): 0.94}
 
 
 def world(
