@@ -107,7 +107,7 @@ async def test_attempts_never_exceed_the_limit(attempts: int) -> None:
         (
             [aiohttp.SocketTimeoutError()],
             "GET",
-            {"hold_cap": 0},
+            {"hold_cap": 0, "max_attempts": 3},
             "failed_after_retry",
             "max_attempts",
         ),
