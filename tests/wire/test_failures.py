@@ -524,7 +524,7 @@ async def test_a_wait_of_our_own_leaves_time_for_the_attempt_after_it(
 async def test_an_attempt_that_takes_too_long_is_retried(serve: Serve, open_session: Open) -> None:
     """`attempt_timeout` ends one attempt, and the next one may succeed."""
     server = await serve(hang(), hang(), reply())
-    session = open_session(retry := retrying(attempt_timeout=0.05), limit=1)
+    session = open_session(retry := retrying(attempt_timeout=0.2), limit=1)
     async with session.get(server.url) as answer:
         assert answer.status == 200
     assert server.hits == 3
