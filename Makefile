@@ -8,7 +8,7 @@ SECONDS ?= 60
 FIRST_SEED ?= 8000
 SEEDS ?= 4
 FIRST_WORLD ?= 100000
-WORLDS ?= 1000
+WORLDS ?= 500
 MINUTES ?= 5
 FUZZ_SECONDS ?= 15
 URL ?=
@@ -131,6 +131,7 @@ efficacy: $(VENV)/.bench
 worlds: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.efficacy.worlds --first $(FIRST_WORLD) --count $(WORLDS) --jobs 2 \
 	  --document docs/
+	$(BIN)/python -m benchmarks.readme
 
 # Numbers that nothing was tuned on and nothing is judged on.
 sensitivity: $(VENV)/.bench

@@ -1,7 +1,7 @@
 """Puts measured figures into README, between its markers: `python -m benchmarks.readme`.
 
-From RESULTS.md (what it costs) and from EFFICACY.md (how well it decides). README has no figure
-that was typed in; a test holds that it says what these pages say.
+From RESULTS.md (what it costs), EFFICACY.md and WORLDS.md (how well it decides). README has no
+figure that was typed in; a test holds that it says what these pages say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: Where the figures come from.
-PAGES = ("benchmarks/RESULTS.md", "docs/EFFICACY.md")
+PAGES = ("benchmarks/RESULTS.md", "docs/EFFICACY.md", "docs/WORLDS.md")
 
 # In which conditions README shows the regrets, of which policies; averages come below.
 _CONDITIONS = (
@@ -25,6 +25,23 @@ _CONDITIONS = (
     "restarts_2s",
     "sparse_clients",
     "cold_clients",
+)
+
+# What README shows of the worlds: which columns, and whose rows after those of ours.
+_HEADS = {
+    "mean": "mean value",
+    "harm>1": "worlds with harm",
+    "harm99": "harm, 99th",
+    "lost99": "success lost, 99th",
+    "behind": "behind the best",
+    "near": "among the best",
+}
+_BESIDE = ("eight_lines", "sixty_lines", "aiohttp_retry", "tenacity", "fixed3", "none")
+_WORLDS = (
+    ("Open loops", "patience", ("ours", "ours_admit")),
+    ("Closed loops", "patience", ("ours", "ours_admit")),
+    ("Open loops", "second", ("interactive",)),
+    ("Open loops", "minute", ("ours", "batch")),
 )
 
 # Which rows, in which order, of which table.
@@ -95,13 +112,31 @@ def efficacy(page: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def worlds(page: str) -> str:
+    """What README shows of WORLDS.md: harm and value of ours beside the best known others."""
+    numbers = re.findall(r"^Written by `make worlds`: (worlds \d+ to \d+)", page, re.MULTILINE)
+    heads = ["worlds, waiting paid by", "policy", *_HEADS.values()]
+    lines = [f"{numbers[0].capitalize()}, open and closed loops.", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for loops, purse, ours in _WORLDS:
+        title = f"{loops}, waiting paid by the {purse}"
+        found = table(page.replace(f"\n## {title}", f"\n### {title}", 1), title)
+        columns = [found[""].index(head) for head in _HEADS]
+        for name in (*ours, *_BESIDE):
+            cells = [found[name][column] for column in columns]
+            shown = f"**{name}**" if name in ours else name
+            lines.append(f"| {loops.lower()}, {purse} | {shown} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _conditions_of(found: dict[str, list[str]]) -> list[str]:
     return [name for name in found if name and "*" not in name and "(" not in name]
 
 
-def updated(readme: str, results: str, page: str) -> str:
+def updated(readme: str, results: str, conditions: str, drawn: str) -> str:
     """README with the figures of these pages."""
-    for name, text in (("bench", section(results)), ("efficacy", efficacy(page))):
+    parts = {"bench": section(results), "worlds": worlds(drawn), "efficacy": efficacy(conditions)}
+    for name, text in parts.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = readme.split(begin)
         readme = before + begin + text + end + rest.split(end)[1]
