@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from .cost.effort import Effort
     from .cost.result import Section
 
-SECTIONS = ("in-process", "loopback", "scaling", "memory")
+SECTIONS = ("in-process", "loopback", "scaling", "memory", "trouble")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for. A goal that is missed is reported, and no error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="under half a minute, to see that everything runs"
+        "--quick", action="store_true", help="about half a minute, to see that everything runs"
     )
     parser.add_argument(
         "--only", type=_names, default=SECTIONS, metavar="A,B", help=f"of {','.join(SECTIONS)}"
@@ -67,8 +67,10 @@ def _section(name: str) -> Callable[[Effort], Section]:
     from .cost.loopback import loopback
     from .cost.memory import memory
     from .cost.scaling import scaling
+    from .cost.trouble import trouble
 
-    return dict(zip(SECTIONS, (in_process, loopback, scaling, memory), strict=True))[name]
+    sections = (in_process, loopback, scaling, memory, trouble)
+    return dict(zip(SECTIONS, sections, strict=True))[name]
 
 
 if __name__ == "__main__":

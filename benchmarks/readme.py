@@ -62,6 +62,13 @@ _LOOPBACK = (
     "tenacity",
     "OpenTelemetry's instrumentation",
 )
+# Rows of the tables about trouble, and how README calls them.
+_FAILING = {
+    "503, then 200: ours, metrics on": "a call that fails, retried, over two bare calls",
+    "503, then 200: ours, metrics off": "the same with metrics off",
+    "503, then 200: tenacity": "the same by tenacity",
+    "POST, 503, not retried: ours, metrics on": "a failure that is not retried, over a bare call",
+}
 
 
 def table(results: str, title: str) -> dict[str, list[str]]:
@@ -95,7 +102,34 @@ def section(results: str) -> str:
         for name, cells in memory.items()
         if name
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_trouble(results)]) + "\n"
+
+
+def _trouble(results: str) -> list[str]:
+    failing = table(results, "CPU of calls that fail, microseconds")
+    over, ratio = failing[""].index("over bare attempts"), failing[""].index("x no-op")
+    held = table(results, "Held calls")
+    share, size = held[""].index("% of a processor"), held[""].index("bytes each")
+    let_go = table(results, "Letting go of held calls")
+    lag, seconds = let_go[""].index("worst lag, ms"), let_go[""].index("seconds until all are over")
+    lines = ["| trouble, in process | µs | in no-ops |", "|---|---|---|"]
+    lines += [
+        f"| {text} | {failing[name][over]} | {failing[name][ratio]} |"
+        for name, text in _FAILING.items()
+    ]
+    lines += ["", "| calls held | % of a processor | bytes each |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {cells[share]} | {cells[size]} |" for name, cells in held.items() if name
+    ]
+    lines += [
+        "",
+        "| held calls let go | loop's worst lag, ms | all over after, s |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {cells[lag]} | {cells[seconds]} |" for name, cells in let_go.items() if name
+    ]
+    return lines
 
 
 def efficacy(page: str) -> str:

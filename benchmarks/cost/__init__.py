@@ -18,5 +18,8 @@ Modules, in the order in which they build on each other:
 ``collection``  section 3: what an exporter's collection costs, and what it does to the loop
 ``holding``     the ways to remember attempts that section 4 compares
 ``memory``      section 4: bytes per attempt, growth, hosts
+``failing``     section 5: calls that fail, retried or not
+``parked``      section 5: calls that are held, and letting go of them
+``trouble``     section 5, put together
 ``report``      text for the terminal and for the file
 """

@@ -28,6 +28,13 @@ class Effort:
     #: Attempts that ours has to forget; the others, where they are slow, get a share of it.
     attempts: int
     hosts: int
+    failing_rounds: int
+    #: Calls held at a time for one origin; also for ten.
+    parked: int
+    #: In so many windows, of so many seconds each, held calls are watched.
+    parked_windows: int
+    parked_window: float
+    let_go_rounds: int
 
 
 FULL = Effort(
@@ -43,6 +50,11 @@ FULL = Effort(
     held=200_000,
     attempts=10_000_000,
     hosts=1_000_000,
+    failing_rounds=41,
+    parked=1_000,
+    parked_windows=6,
+    parked_window=1.0,
+    let_go_rounds=5,
 )
 
 QUICK = Effort(
@@ -58,4 +70,9 @@ QUICK = Effort(
     held=20_000,
     attempts=100_000,
     hosts=5_000,
+    failing_rounds=3,
+    parked=50,
+    parked_windows=2,
+    parked_window=0.2,
+    let_go_rounds=1,
 )

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from typing import cast
 
-from aiohttp import EMPTY_PAYLOAD, ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+from aiohttp import (
+    EMPTY_PAYLOAD,
+    ClientConnectorError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+)
 from multidict import CIMultiDict
 from yarl import URL
 
-__all__ = ("Answer", "LightRequest", "as_request", "bare", "handler_answering", "requests_to")
+__all__ = (
+    "Answer",
+    "LightRequest",
+    "as_request",
+    "bare",
+    "handler_answering",
+    "refused",
+    "requests_to",
+)
 
 
 class Answer:
@@ -24,6 +40,9 @@ class Answer:
         self.connection = None
         self.content = EMPTY_PAYLOAD
         self.content_length = 0
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 def handler_answering(status: int) -> ClientHandlerType:
@@ -39,13 +58,22 @@ def handler_answering(status: int) -> ClientHandlerType:
 bare = handler_answering(200)
 
 
-async def requests_to(session: ClientSession, urls: Sequence[str]) -> list[ClientRequest]:
+async def requests_to(
+    session: ClientSession, urls: Sequence[str], method: str = "GET", data: bytes | None = None
+) -> list[ClientRequest]:
     """Real requests as a session makes them, made once: making them is not what is measured."""
     loop = asyncio.get_running_loop()
     headers = {"User-Agent": "benchmark", "Accept": "application/json"}
     return [
-        ClientRequest("GET", URL(url), headers=headers, loop=loop, session=session) for url in urls
+        ClientRequest(method, URL(url), headers=headers, data=data, loop=loop, session=session)
+        for url in urls
     ]
+
+
+def refused(request: ClientRequest) -> ClientConnectorError:
+    """What aiohttp raises when nobody listens."""
+    reason = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 8443)")
+    return ClientConnectorError(request.connection_key, reason)
 
 
 class LightRequest:
