@@ -69,8 +69,7 @@ class AdaptivePolicy:
         self.callers = Callers(tuning)
         self.mending = Mending(tuning)
         self._held_calls = 0
-        # Held calls that may be let go now.
-        self._release = 0.0
+        self._release = 0.0  # Held calls that may be let go now.
         # When the newest call looks or looked for itself.
         self._last_look = self._limited_until = -math.inf
         #: Before this moment a first success may be written down, and told by `catch_up`.
@@ -107,9 +106,8 @@ class AdaptivePolicy:
 
     def cancel(self, now: float, call: CallView) -> None:
         """Take back the tokens and the place of a call that ends without an outcome."""
-        state: CallState | None = call.state
-        if state is not None:
-            self._end(now, state)
+        if call.state is not None:
+            self._end(now, call.state)
 
     # What it learns.
 
@@ -171,8 +169,7 @@ class AdaptivePolicy:
                 flow.cut_share()
             # It has cost its tokens.
             state.price = state.held_seconds = 0.0
-            state.failures += 1
-            state.failure, state.failed_at = outcome, now
+            state.failures, state.failure, state.failed_at = state.failures + 1, outcome, now
         if outcome.limited:
             # Whoever says so is there.
             outage.last_known = now
@@ -260,8 +257,11 @@ class AdaptivePolicy:
         now = max(state.failed_at + state.held_seconds, now)
         left = math.inf if call.deadline is None else call.deadline - now
         is_back = not outage.streak and outage.last_success >= state.failed_at
-        if is_back and affordable and self._release >= 1.0:
-            return Decision(SEND, price, released=True)
+        if is_back and affordable:
+            # Where successes are slow they let nobody go; then silence does, one call at a time.
+            silent = now - max(outage.last_known, self._last_look) >= tuning.look_least
+            if silent or self._release >= 1.0:
+                return Decision(SEND, price, released=True, look=silent)
         began = outage.failing_since if outage.streak else state.failed_at
         # Nobody's news has come since the call failed.
         alone = outage.last_known <= state.failed_at
@@ -274,9 +274,9 @@ class AdaptivePolicy:
         if may_look and until_look <= 0.0:
             return Decision(SEND, price, look=True)
         if not failure.can_wait or self._config.hold_cap <= 0.0:
-            if may_look and alone:
-                return Decision(Wait(max(0.0, until_look), committed=True), price, look=True)
-            return Decision(GiveUp(reason))
+            wait = Wait(max(0.0, until_look), committed=True)
+            look = may_look and alone
+            return Decision(wait, price, look=True) if look else Decision(GiveUp(reason))
         if is_back:
             # It waits for its turn.
             hold_until = state.look_until
@@ -289,8 +289,7 @@ class AdaptivePolicy:
         # Where the clock gives no number it is not before then either.
         if not now < hold_until and not (may_look and alone):
             return Decision(GiveUp(reason))
-        # Half to one and a half: calls that were held together do not ask together.
-        pause = self._pause(now - began) * (0.5 + jitter)
+        pause = self._pause(now, now - began, jitter)
         if may_look:
             # Who is alone wakes for its look; of a crowd one is always awake soon enough.
             pause = min(pause, until_look + jitter * self._held_calls / tuning.polls)
@@ -308,11 +307,15 @@ class AdaptivePolicy:
         longest = max(self._config.backoff_cap, self._config.hold_cap)
         return heard + pause - now if pause <= longest else math.inf
 
-    def _pause(self, age: float) -> float:
-        """Seconds after which a held call asks again, before jitter."""
+    def _pause(self, now: float, age: float, jitter: float) -> float:
+        """Seconds after which a held call asks again; a crowd asks more rarely."""
         tuning = self._tuning
-        pause = max(tuning.poll_least, tuning.poll_share * age, self._held_calls / tuning.polls)
-        return min(pause, tuning.poll_most)
+        pause = min(tuning.poll_most, max(tuning.poll_least, tuning.poll_share * age))
+        # Half to one and a half: calls that were held together do not ask together.
+        pause = max(pause, self._held_calls / tuning.polls) * (0.5 + jitter)
+        # Those that ask at about the same time share one turn of the loop, which costs the most.
+        late = -(now + pause) % tuning.poll_least
+        return pause + late if late < tuning.poll_least else pause
 
     def _price(self, failure: AttemptOutcome) -> float:
         """The tokens of a retry. Who never saw a success can't have more than one."""
@@ -322,10 +325,7 @@ class AdaptivePolicy:
     def _limit(self, now: float) -> float:
         """Seconds for which the origin wants to be left alone; 0 if it does not say so."""
         left = self._limited_until - now
-        # A limit further away than the cap shows that the clock was set back.
-        return left if 0.0 < left <= self._config.retry_after_cap else 0.0
-
-    # What it does.
+        return left if 0.0 < left <= self._config.retry_after_cap else 0.0  # Else a clock leapt.
 
     def _apply(self, now: float, state: CallState, decision: Decision) -> Action:
         """Do what was decided."""
@@ -348,7 +348,7 @@ class AdaptivePolicy:
         if decision.price and self._flow.take(now, decision.price):
             state.price = decision.price
         if decision.released:
-            self._release -= 1.0
+            self._release = max(0.0, self._release - 1.0)
         if decision.look:
             self._last_look = now + (action.seconds if isinstance(action, Wait) else 0.0)
         return action

@@ -66,7 +66,7 @@ class AdmittingPolicy(AdaptivePolicy):
             too_old = age > tuning.hold_young * state.longest
             if is_over or too_old or self._held_calls > MOST_HELD:
                 return self._admitted(call, GiveUp("origin_down"))
-        pause = self._pause(age) * (0.5 + self._chance())
+        pause = self._pause(now, age, self._chance())
         if call.deadline is not None and pause >= call.deadline - now:
             return self._admitted(call, GiveUp("deadline"))
         state.held_seconds += pause

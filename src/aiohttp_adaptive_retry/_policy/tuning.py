@@ -55,7 +55,7 @@ class Tuning:
     poll_least: float = 0.05
     poll_most: float = 0.5
     #: All held calls together ask no more often a second.
-    polls: float = 1000.0
+    polls: float = 500.0
 
     # Letting go.
     #: Held calls that a success lets go, and that the success of one that was let go lets go.
