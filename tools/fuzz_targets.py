@@ -18,8 +18,11 @@ from aiohttp_adaptive_retry._errors import error_text
 from aiohttp_adaptive_retry._http.retry_after import parse_retry_after
 from aiohttp_adaptive_retry._origin.window import Window
 from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
+from aiohttp_adaptive_retry._policy.state import Arrival, CallState
+from aiohttp_adaptive_retry._policy.tuning import TUNING
 from aiohttp_adaptive_retry.policy import (
     SEND,
+    Action,
     AttemptOutcome,
     GiveUp,
     Wait,
@@ -163,7 +166,7 @@ class _Call:
 
 
 def deciding(data: bytes) -> None:
-    """Calls in any order: no retry without a token, none lost, waits of finite length."""
+    """Calls in any order: few retries without tokens, none lost, waits of finite length."""
     reader = Reader(data)
     now = 0.0
     policy = make_adaptive_policy(
@@ -172,6 +175,8 @@ def deciding(data: bytes) -> None:
         random=lambda: reader.byte() / 256,
     )
     calls: list[_Call] = []
+    # When an attempt last came to something.
+    heard = -math.inf
     while reader.left:
         now += reader.byte() / 32
         kind = reader.byte() % 6
@@ -184,10 +189,12 @@ def deciding(data: bytes) -> None:
         else:
             call = calls[reader.byte() % len(calls)]
         call.deadline = None if remaining is None else now + remaining
+        is_due = call.waiting is not None and call.waiting.committed
         if kind == 0:
             action = policy.arrive(now, call)
         elif kind == 1 and call.waiting is None:
             policy.outcome(now, call, AttemptOutcome(True, latency=reader.byte() / 16))
+            heard = now
             _end(policy, calls, now, call)
             continue
         elif kind == 2:
@@ -197,11 +204,12 @@ def deciding(data: bytes) -> None:
         elif kind == 3 and call.waiting is not None:
             action = policy.wake(now, call)
             # The answer was let go of before a committed wait, so the call can't end with it.
-            assert not call.waiting.committed or action == SEND
+            assert not is_due or action == SEND
         elif call.waiting is not None:
             continue
         else:
             action = policy.outcome(now, call, _failure(reader))
+            heard = now
         if isinstance(action, GiveUp):
             _end(policy, calls, now, call)
         elif isinstance(action, Wait):
@@ -211,14 +219,24 @@ def deciding(data: bytes) -> None:
         else:
             call.waiting = None
             call.attempts += 1
-            # A retry has been paid for.
-            assert call.state is None or call.state.token_reserved or not call.state.failures
+        if isinstance(call.state, CallState) and not call.state.held and not is_due:
+            _paid(policy, call.state, heard, now, action)
         _check(policy, calls)
     for call in tuple(calls):
         policy.cancel(now, call)
         _end(policy, calls, now, call)
-    assert policy.parked_calls == 0
+    assert policy.parked_calls == policy.callers.pending == 0
     _check(policy, calls)
+
+
+def _paid(
+    policy: AdaptivePolicy, state: CallState, heard: float, now: float, action: Action
+) -> None:
+    """A retry has its tokens, unless it looks after a silence, or callers wait for answers."""
+    if isinstance(action, GiveUp) or state.price or policy.callers.wait:
+        return
+    at = now + (action.seconds if isinstance(action, Wait) else 0.0)
+    assert at - heard >= 0.99 * TUNING.look_least
 
 
 def _failure(reader: Reader) -> AttemptOutcome:
@@ -227,7 +245,8 @@ def _failure(reader: Reader) -> AttemptOutcome:
     return AttemptOutcome(
         False,
         str(1 + kind % 5),
-        no_response=bool(kind & 8),
+        # Who says that it limits has answered.
+        no_response=kind & 40 == 8,
         overload=bool(kind & 16),
         limited=bool(kind & 32),
         retry_after=reader.byte() / 4 if kind & 64 else None,
@@ -237,20 +256,22 @@ def _failure(reader: Reader) -> AttemptOutcome:
 
 
 def _check(policy: AdaptivePolicy, calls: list[_Call]) -> None:
-    """The budget is within its bounds, and those that are parked are all counted."""
-    assert 0.0 <= policy._budget.tokens <= policy.capacity
-    parked = sum(call.state is not None and call.state.parked for call in calls)
-    assert policy.parked_calls == parked
+    """Tokens are within their bounds, and those that are held or under way are all counted."""
+    assert 0.0 <= policy._flow.tokens <= policy.capacity
+    failed = [call.state for call in calls if isinstance(call.state, CallState)]
+    unsent = [call for call in calls if isinstance(call.state, Arrival)]
+    assert policy.parked_calls == sum(state.held for state in failed) + len(unsent)
+    assert policy.callers.pending == len(failed)
+    assert not any(state.held and state.price for state in failed)
 
 
 def _end(policy: AdaptivePolicy, calls: list[_Call], now: float, call: _Call) -> None:
-    """A call is over: what it reserved is back or spent, it is not parked, and stays so."""
+    """A call is over: what it reserved is back or spent, it is not held, and stays so."""
     for _ in range(2):
-        assert call.state is None or not call.state.token_reserved
-        assert call.state is None or not call.state.parked
-        tokens = policy._budget.tokens
+        assert call.state is None or not (call.state.price or call.state.held)
+        tokens = policy._flow.tokens
         policy.cancel(now, call)
-        assert policy._budget.tokens == tokens
+        assert policy._flow.tokens == tokens
     calls.remove(call)
 
 

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp_adaptive_retry._call import Call
 from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, GiveUp, Send, Wait
 
 from .bench import REFUSED
-from .driving import Driving, Factory, adaptive
+from .driving import Call, Driving, Factory, adaptive
 
 #: What an attempt that is sent at some moment comes to, and after how many seconds.
 Origin = Callable[[float], tuple[AttemptOutcome, float]]

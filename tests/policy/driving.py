@@ -8,7 +8,8 @@ from typing import Any
 from yarl import URL
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry._call import Call, CallDriver
+from aiohttp_adaptive_retry._call import Call as Call
+from aiohttp_adaptive_retry._call import CallDriver
 from aiohttp_adaptive_retry._origin.counters import Faults
 from aiohttp_adaptive_retry._origin.memory import MemoryGuard
 from aiohttp_adaptive_retry._origin.registry import Registry, UserPolicy

@@ -48,6 +48,10 @@ def test_a_retry_that_fails_has_cost_its_token() -> None:
     for _ in range(2):
         bench.policy.cancel(bench.clock.now, call)
         assert bench.tokens == 3.0
+    bench = Bench()
+    bench.fail(ANSWERED, call := View())
+    assert bench.fail(ANSWERED, call) == GiveUp("budget_exhausted")
+    assert bench.tokens == 0.0
 
 
 def test_waits_grow_and_leave_time_for_the_answer() -> None:

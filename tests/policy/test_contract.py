@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry._call import Call
 from aiohttp_adaptive_retry._policy.state import CallState
 from aiohttp_adaptive_retry.policy import (
     REASONS,
@@ -22,7 +21,7 @@ from aiohttp_adaptive_retry.policy import (
 )
 
 from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, limited
-from .driving import Driving, Factory, adaptive, fixed
+from .driving import Call, Driving, Factory, adaptive, fixed
 
 KINDS: dict[str, tuple[Factory, dict[str, Any]]] = {
     "fixed": (fixed, {}),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry._call import Call
+from aiohttp_adaptive_retry import AdaptiveConfig
+from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
 from aiohttp_adaptive_retry._policy.cost import RetryFlow
 from aiohttp_adaptive_retry._policy.state import CallState
 from aiohttp_adaptive_retry._policy.tuning import TUNING
 from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, Send, Wait
 
-from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, limited
+from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, View, limited
 from .crowd import Crowd
-from .driving import Driving, adaptive
+from .driving import Call, Driving, adaptive
 
 FAILURES = [
     REFUSED,
@@ -85,7 +87,7 @@ def test_what_retries_waste_is_bounded_by_what_successes_earned(
     floor: float,
     chance: float,
 ) -> None:
-    """Paid retries that failed, and those under way, never exceed what came in.
+    """Paid retries that failed, those under way, and what is left never exceed what came in.
 
     That are the initial tokens, the share of each success, the floor's, and at most one token for
     each time that two failures in a row ended. A retry of another layer is paid too.
@@ -136,8 +138,9 @@ def test_what_retries_waste_is_bounded_by_what_successes_earned(
         calls = {number: pair for number, pair in calls.items() if not pair[0].ended}
         reserved = sum(price(call) for call, _ in calls.values())
         allowed = initial + flow.earned + flow.left + floor * (clock.now - 1000.0)
-        assert reserved + wasted <= allowed + 1e-6
-        assert 0.0 <= flow.balance(clock.now) <= flow.capacity
+        balance = flow.balance(clock.now)
+        assert reserved + wasted + balance <= allowed + 1e-6
+        assert 0.0 <= balance <= flow.capacity
         assert TUNING.share_least <= flow.share <= TUNING.share_most
         for call, action in calls.values():
             # A committed retry has its tokens before its wait, unless it is free.
@@ -247,3 +250,43 @@ def test_a_hundred_thousand_calls_with_nonsense_in_them_break_nothing(admission:
     assert driving.policy.parked_calls == driving.adaptive.callers.pending == 0
     assert driving.origin.in_flight == 0
     assert 0.0 <= driving.policy.tokens_at(1e6, 0) <= driving.policy.capacity
+
+
+def test_a_policy_is_small_whatever_it_saw() -> None:
+    """Less than 2048 bytes each, by the allocator, after an outage and retries of 255 errors.
+
+    The errors' names are not counted: they belong to the catalogue, which all origins share.
+    """
+    names = [str(number) for number in range(255)]
+    config = AdaptiveConfig(budget_initial=20)
+
+    def make(calls: int) -> AdaptivePolicy:
+        policy, now = AdaptivePolicy(config, 0.0, random.random), 0.0
+        for number in range(calls):
+            now += 0.1
+            policy.outcome(now, View(), AttemptOutcome(True, latency=0.05 + 0.001 * (number % 7)))
+            call = View()
+            for _ in range(2):
+                policy.outcome(now, call, ANSWERED._replace(error_type=names[number % 255]))
+            policy.cancel(now, call)
+        for outcome in [limited(20.0)] + [REFUSED._replace(replayable=False)] * 20:
+            now += 0.1
+            policy.outcome(now, View(), outcome)
+        assert policy.state(now) == "down"
+        return policy
+
+    def size(calls: int) -> float:
+        make(calls)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            kept = [make(calls) for _ in range(10)]
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # The list that keeps them is counted too: 8 bytes and a little for each.
+        return (after - before) / len(kept)
+
+    few, many = size(300), size(900)
+    assert few < 2048
+    assert many < few + 64

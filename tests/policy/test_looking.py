@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiohttp_adaptive_retry import AdaptiveConfig
-from aiohttp_adaptive_retry._call import Call
 from aiohttp_adaptive_retry._policy.tuning import TUNING
 from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, Wait
 
 from .bench import ANSWERED, OVERLOADED, REFUSED
 from .crowd import Crowd, refuses
-from .driving import tuned
+from .driving import Call, tuned
 
 
 @settings(max_examples=150, deadline=None)

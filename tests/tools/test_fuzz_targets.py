@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from aiohttp_adaptive_retry._origin.window import Window
 from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
-from aiohttp_adaptive_retry._policy.cost import RetryBudget
-from aiohttp_adaptive_retry.policy import SEND, Action
+from aiohttp_adaptive_retry._policy.cost import RetryFlow
+from aiohttp_adaptive_retry._policy.state import Decision
+from aiohttp_adaptive_retry.policy import SEND
 from tools import fuzz_targets
 from tools.fuzz_targets import TARGETS
 
@@ -53,22 +54,22 @@ def test_a_window_that_forgets_to_expire_is_noticed(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_token_that_is_not_asked_for_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry without a token breaks the target."""
+    """Retries without tokens, beyond the few that look, break the target."""
 
-    def free(self: Any, now: float, call: Any, state: Any, delay: float = 0.0) -> Action:
-        return SEND
+    def free(self: Any, *arguments: Any) -> Decision:
+        return Decision(SEND)
 
     monkeypatch.setattr(AdaptivePolicy, "_retry", free)
     assert broken("deciding")
 
 
-def test_a_budget_without_a_cap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flow_without_a_cap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """So does one that saves up for ever."""
 
-    def grow(self: RetryBudget) -> None:
+    def grow(self: RetryFlow, price: float) -> None:
         self.tokens += 30.0
 
-    monkeypatch.setattr(RetryBudget, "give_back", grow)
+    monkeypatch.setattr(RetryFlow, "give_back", grow)
     assert broken("deciding")
 
 
