@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,27 @@ def test_failed_calls_are_held_as_ever() -> None:
     bench.policy.cancel(bench.clock.now, View())
     bench.policy.cancel(bench.clock.now, call)
     assert bench.policy.parked_calls == bench.policy.callers.pending == 0
+
+
+def test_calls_that_are_refused_count_as_calls() -> None:
+    """While few are sent, those who don't wait for their answers are not taken for such.
+
+    But for a moment at first, in which many are held that will be counted when they are refused.
+    """
+    for seed in range(10):
+        source = random.Random(seed)
+        crowd = Crowd(refuses(1010.0, 1020.0), chance=source.random, admission=True)
+        when = 1000.0
+        while when < 1022.0:
+            crowd.call(when, 1.0)
+            when += source.expovariate(30.0)
+        waited = 0
+        for tenth in range(100, 220):
+            crowd.run(1000.0 + 0.1 * tenth)
+            waited += crowd.adaptive.callers.wait
+        crowd.run()
+        assert waited <= 10
+        assert sum(1 for sent in crowd.retries if not sent.price) <= 5
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,7 +6,7 @@ from typing import Final
 
 from .adaptive import MOST_HELD, AdaptivePolicy
 from .cost import time_of
-from .protocol import SEND, Action, CallView, GiveUp, Wait
+from .protocol import SEND, Action, CallView, GiveUp, Reason, Wait
 from .state import Arrival
 
 # While the origin is down one call probes after this share of the outage's age, within two bounds:
@@ -65,12 +65,17 @@ class AdmittingPolicy(AdaptivePolicy):
                 return self._admitted(call, SEND)
             too_old = age > tuning.hold_young * state.longest
             if is_over or too_old or self._held_calls > MOST_HELD:
-                return self._admitted(call, GiveUp("origin_down"))
+                return self._refused(now, call, "origin_down")
         pause = self._pause(now, age, self._chance())
         if call.deadline is not None and pause >= call.deadline - now:
-            return self._admitted(call, GiveUp("deadline"))
+            return self._refused(now, call, "deadline")
         state.held_seconds += pause
         return Wait(pause)
+
+    def _refused(self, now: float, call: CallView, reason: Reason) -> Action:
+        # It came, though it is not sent: while nothing is admitted, callers don't seem to wait.
+        self.callers.called(now)
+        return self._admitted(call, GiveUp(reason))
 
     def _admitted(self, call: CallView, action: Action) -> Action:
         """End the hold before the first attempt."""
