@@ -40,6 +40,9 @@ _CONFIG = AdaptiveConfig(
 )
 _NAMES = 2000
 _WORKERS = 24
+# Seconds from call to call of a worker. A machine that is busy manages that too: connections that
+# are kept follow the pace, and are not to grow when the machine has more time.
+_PACE = 0.4
 #: Share of a run that is not judged.
 _WARM_UP = 0.4
 
@@ -146,7 +149,10 @@ async def _run(
 
 async def _worker(client: aiohttp.ClientSession, port: int, end: float, result: Soak) -> None:
     rng = random.Random()
-    while time.monotonic() < end:
+    due = time.monotonic() + _PACE * rng.random()
+    while (now := time.monotonic()) < end:
+        await asyncio.sleep(max(0.0, due - now))
+        due = max(due + _PACE, now)
         # Some names often, most of them hardly ever.
         name = f"h{int(_NAMES * rng.random() ** 3)}.test"
         call = asyncio.create_task(_call(client, f"http://{name}:{port}/p?q=1", rng))
