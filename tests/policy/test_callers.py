@@ -7,7 +7,10 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from aiohttp_adaptive_retry._policy import estimators
 from aiohttp_adaptive_retry._policy.estimators import Callers
 from aiohttp_adaptive_retry._policy.tuning import TUNING
 
@@ -107,6 +110,47 @@ def test_nobody_is_known_at_first() -> None:
     callers.ended(5.0)
     callers.failed(5.0, 1.0)
     assert (callers.wait, callers.pending) == (False, 1)
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.floats(0.01, 2.0), st.floats(0.0, 3.0), st.floats(0.0, 2.0)), max_size=20
+    )
+)
+def test_time_in_which_a_failed_call_is_under_way_counts_once(
+    calls: list[tuple[float, float, float]],
+) -> None:
+    """However failed calls overlap: from when each is known at least, and when it was sent at most.
+
+    Each call has the time between it and the one before, its latency, and how long it goes on.
+    """
+    callers, now, ends = Callers(TUNING), 0.0, list[float]()
+    known, sent = list[tuple[float, float]](), list[tuple[float, float]]()
+    with pytest.MonkeyPatch.context() as patch:
+        # Nothing fades.
+        patch.setattr(estimators, "_MOST_CALLS", math.inf)
+        callers.called(now)
+        for gap, latency, hold in calls:
+            now += gap
+            while ends and ends[0] < now:
+                callers.ended(heapq.heappop(ends))
+            callers.failed(now, latency)
+            heapq.heappush(ends, now + hold)
+            known.append((now, now + hold))
+            sent.append((max(0.0, now - latency), now + hold))
+        while ends:
+            callers.ended(heapq.heappop(ends))
+    assert covered(known) - 1e-9 <= callers._pending_time <= covered(sent) + 1e-9
+    assert callers._pending_time + callers._time == pytest.approx(max([0.0, *dict(known).values()]))
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """The seconds that lie in any of the spans."""
+    total, until = 0.0, 0.0
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def test_the_rate_is_that_of_times_without_failed_calls() -> None:

@@ -110,6 +110,7 @@ def test_what_is_given_back_never_overfills() -> None:
     tokens = flow(budget_capacity=3, budget_initial=3)
     tokens.give_back(2.0)
     assert tokens.balance(0.0) == 3.0
+    assert [tokens.take(0.0, 1.0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_balance_counts_successes_that_were_not_told_and_changes_nothing() -> None:

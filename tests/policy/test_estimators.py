@@ -145,6 +145,16 @@ def test_a_lost_request_took_many_times_as_long_as_usual() -> None:
     assert not Latency(TUNING).any_known
 
 
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0])
+def test_what_is_no_latency_is_left_out(seconds: float) -> None:
+    """Nothing is learnt of it, early or late, and it is not slow."""
+    for before in (0, 5, 100):
+        latency = fed([0.05] * before)
+        known = repr(latency)
+        assert not latency.succeeded(seconds)
+        assert repr(latency) == known
+
+
 def test_a_slow_moment_before_an_outage_says_nothing_after_it() -> None:
     """The short-run mean begins again at the usual latency."""
     latency = fed([0.05] * 100 + [0.15] * 8)

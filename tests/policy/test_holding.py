@@ -342,6 +342,27 @@ def test_while_successes_are_slow_nobody_is_let_go() -> None:
     assert let_go(bench, [call for call in calls if call not in gone]) == []
 
 
+def test_where_successes_stay_slow_silence_lets_go_one_call_at_a_time() -> None:
+    """Else the last ones would wait in vain, as no usual success comes."""
+    bench = Bench({"hold_share": 1})
+    bench.ok(30)
+    bench.lose(ANSWERED, 5)
+    calls = [bench.view(30.0) for _ in range(5)]
+    for call in calls:
+        bench.fail(call=call)
+    bench.ok(10, latency=0.5)
+    bench.policy._flow.tokens = 20.0
+    gone = let_go(bench, calls)
+    assert len(gone) == 1
+    for count in range(2, 6):
+        held = [call for call in calls if call not in gone]
+        bench.clock.now += 0.9 * TUNING.look_least
+        assert let_go(bench, held) == []
+        bench.clock.now += 0.2 * TUNING.look_least
+        gone += let_go(bench, held)
+        assert len(gone) == count
+
+
 def test_an_outage_leaves_few_tokens_but_one() -> None:
     """What was saved up before it is no measure after it; held calls need one to begin with."""
     bench = Bench({"budget_initial": 20, "budget_deposit": 0})
