@@ -52,6 +52,7 @@ LAYERS: tuple[set[str], ...] = (
     {"_call", "_origin.recent", "_telemetry.metrics", "_telemetry.spans", "policy"},
     {"_http.attempt", "_http.call", "_telemetry.hub", "_telemetry.snapshot", "standalone"},
     {"_http.layers"},
+    {"_http.judge"},
     {"_http.middleware"},
     # The package itself, for users.
     {""},

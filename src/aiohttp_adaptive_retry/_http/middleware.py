@@ -1,7 +1,7 @@
 """The middleware: send, and send again where that is worth it. It sends and waits; nothing else.
 
-What an attempt came to is said in classify.py. What is next is said by the call's driver
-(`CallDriver`), which asks the origin's policy.
+What an attempt came to is said in classify.py, and told to the call's driver in judge.py. What is
+next is said by that driver (`CallDriver`), which asks the origin's policy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from .._call import CallDriver, SafeClock, checked_callable, checked_instance
-from .._errors import OriginUnavailable, error_text
+from .._errors import OriginUnavailable
 from .._origin.counters import Faults
 from .._origin.registry import Registry
 from .._origin.sweeper import Sweeper
@@ -32,13 +32,13 @@ from .attempt import Attempts
 from .body import rearm, watch_upload
 from .call import _HttpCall
 from .classify import Classifier
-from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
-from .pool import NO_QUEUE, Queue, distrust_idle, ended_in_queue, mark_used
+from .judge import Judge
+from .layers import Layers
+from .pool import NO_QUEUE, Queue, distrust_idle, mark_used
 from .release import arrive, discard
 from .replay import REDIRECTS, Run, Runs, total_timeout
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
-_OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
 
 
 class AdaptiveRetryMiddleware:
@@ -92,13 +92,14 @@ class AdaptiveRetryMiddleware:
         self._noted = self._runs.noted
         sweeper = Sweeper(config, registry.guard, registry, self._runs.forget)
         self._driver = CallDriver(config, registry.catalogue, registry.guard, sweeper, faults)
-        self._classifier = Classifier(config)
+        self._layers = layers = Layers()
+        classifier = Classifier(config)
+        self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
         # The statuses that are more than a success. A status below all of them is faster to tell.
-        self._retry_statuses = self._classifier.retry_statuses
+        self._retry_statuses = classifier.retry_statuses
         self._special = self._retry_statuses | REDIRECTS
         self._plain = min(self._special)
         self._asks_first = config.admission or policy is not None
-        self._layers = Layers()
         self._attempts = Attempts(config, tracer_provider, faults, now)
         self._always = self._attempts.always
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
@@ -285,6 +286,7 @@ class AdaptiveRetryMiddleware:
                 # The call may be parked, and can be if the answer is all here.
                 await arrive(response)
             action = self._judge(call, response)
+            self._marks = self._marks or getattr(response, "_protocol", None) is not None
             if call.must_send and not call.ended:
                 if response.content.is_eof():
                     response.release()
@@ -294,51 +296,6 @@ class AdaptiveRetryMiddleware:
             response.release()
             self._driver.cancel(self._now(), call)
             raise
-        return action
-
-    def _judge(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
-        """Tell the driver what an attempt came to, and what the request allows."""
-        driver, request, text, unsent = self._driver, call.request, None, False
-        try:
-            now = self._now()
-            latency = math.nan if call.queue is None else now - call.sent_at - call.queue.seconds
-            if isinstance(result, BaseException):
-                outcome = self._classifier.error(result, latency, request)
-                if outcome is None:
-                    driver.cancel(now, call)
-                    return _OVER
-                if self._config.record_error_messages:
-                    text = error_text(result, self._config.max_error_message_length)
-                call.lost += outcome.reused_connection
-                unsent = outcome.overload and ended_in_queue(result)
-            else:
-                if (connection := getattr(result, "_protocol", None)) is not None:
-                    connection._adaptive_retry_used = self._marks = True
-                if result.status not in self._retry_statuses:
-                    outcome = AttemptOutcome(True, latency=latency)
-                    action = driver.outcome(now, call, outcome)
-                    location = result.headers.get(hdrs.LOCATION)
-                    if location and result.status in REDIRECTS:
-                        handler, started, sent = call.handler, call.started, call.resends + 1
-                        self._runs.redirected(request, handler, location, started, sent, now)
-                    return action
-                outcome = self._classifier.response(result, latency)
-            if call.attempts == 1:
-                total = total_timeout(request, call.handler)
-                call.deadline = None if total is None else call.started + total
-                given = request.headers
-                if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
-                    self._layers.failed(call, now)
-            obstacle = self._classifier.obstacle(request, call.body)
-            action = driver.outcome(now, call, outcome, obstacle, text, unsent)
-            if call.ended and isinstance(result, BaseException):
-                self._runs.failed(request, call.handler, result, now)
-        except Exception as fault:
-            # Our own bookkeeping failed: the call ends as it would without us.
-            self._faults(fault)
-            driver.cancel(self._now(), call)
-            call.ended = True
-            return _OVER
         return action
 
     async def _pause(self, call: _HttpCall, action: Action) -> Action:

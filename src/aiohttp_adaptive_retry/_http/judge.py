@@ -1,0 +1,94 @@
+"""What one attempt came to, told to the call's driver: the step from aiohttp to plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import ClientResponse, hdrs
+
+from .._call import CallDriver
+from .._errors import error_text
+from .._origin.counters import Faults
+from .._policy.protocol import Action, AttemptOutcome, GiveUp
+from ..config import AdaptiveConfig
+from .call import _HttpCall
+from .classify import Classifier
+from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
+from .pool import ended_in_queue
+from .replay import REDIRECTS, Runs, total_timeout
+
+_OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
+
+
+class Judge:
+    """Tells the driver of one middleware what attempts came to. One loop."""
+
+    __slots__ = (
+        "_classifier",
+        "_config",
+        "_driver",
+        "_faults",
+        "_layers",
+        "_now",
+        "_runs",
+    )
+
+    def __init__(
+        self,
+        config: AdaptiveConfig,
+        classifier: Classifier,
+        driver: CallDriver,
+        runs: Runs,
+        layers: Layers,
+        faults: Faults,
+        now: Callable[[], float],
+    ) -> None:
+        self._config, self._classifier, self._driver = config, classifier, driver
+        self._runs, self._layers, self._faults, self._now = runs, layers, faults, now
+
+    def __call__(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
+        """Tell what an attempt came to, and what the request allows; the driver's answer."""
+        driver, request, text, unsent = self._driver, call.request, None, False
+        try:
+            now = self._now()
+            latency = math.nan if call.queue is None else now - call.sent_at - call.queue.seconds
+            if isinstance(result, BaseException):
+                outcome = self._classifier.error(result, latency, request)
+                if outcome is None:
+                    driver.cancel(now, call)
+                    return _OVER
+                if self._config.record_error_messages:
+                    text = error_text(result, self._config.max_error_message_length)
+                call.lost += outcome.reused_connection
+                unsent = outcome.overload and ended_in_queue(result)
+            else:
+                if (connection := getattr(result, "_protocol", None)) is not None:
+                    connection._adaptive_retry_used = True
+                if result.status not in self._classifier.retry_statuses:
+                    outcome = AttemptOutcome(True, latency=latency)
+                    action = driver.outcome(now, call, outcome)
+                    location = result.headers.get(hdrs.LOCATION)
+                    if location and result.status in REDIRECTS:
+                        handler, started, sent = call.handler, call.started, call.resends + 1
+                        self._runs.redirected(request, handler, location, started, sent, now)
+                    return action
+                outcome = self._classifier.response(result, latency)
+            if call.attempts == 1:
+                total = total_timeout(request, call.handler)
+                call.deadline = None if total is None else call.started + total
+                given = request.headers
+                if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
+                    self._layers.failed(call, now)
+            obstacle = self._classifier.obstacle(request, call.body)
+            action = driver.outcome(now, call, outcome, obstacle, text, unsent)
+            if call.ended and isinstance(result, BaseException):
+                self._runs.failed(request, call.handler, result, now)
+        except Exception as fault:
+            # Our own bookkeeping failed: the call ends as it would without us.
+            self._faults(fault)
+            driver.cancel(self._now(), call)
+            call.ended = True
+            return _OVER
+        return action
