@@ -53,6 +53,7 @@ LAYERS: tuple[set[str], ...] = (
     {"_http.attempt", "_http.call", "_telemetry.hub", "_telemetry.snapshot", "standalone"},
     {"_http.layers"},
     {"_http.judge"},
+    {"_http.retries"},
     {"_http.middleware"},
     # The package itself, for users.
     {""},

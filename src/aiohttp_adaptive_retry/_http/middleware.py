@@ -1,47 +1,33 @@
-"""The middleware: send, and send again where that is worth it. It sends and waits; nothing else.
+"""The middleware: a call's first attempt, and the fast path of those that succeed at once.
 
-What an attempt came to is said in classify.py, and told to the call's driver in judge.py. What is
-next is said by that driver (`CallDriver`), which asks the origin's policy.
+What comes after a failed first attempt is in retries.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random as _random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .._call import CallDriver, SafeClock, checked_callable, checked_instance
-from .._errors import OriginUnavailable
-from .._origin.counters import Faults
-from .._origin.registry import Registry
-from .._origin.sweeper import Sweeper
-from .._policy.protocol import Action, AttemptOutcome, GiveUp, Policy, Wait
+from .._call import checked_instance
+from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
 from ..config import AdaptiveConfig
-from ..policy import make_adaptive_policy
-from .attempt import Attempts
-from .body import rearm, watch_upload
+from .body import watch_upload
 from .call import _HttpCall
-from .classify import Classifier
-from .judge import Judge
-from .layers import Layers
-from .pool import NO_QUEUE, Queue, distrust_idle, mark_used
-from .release import arrive, discard
-from .replay import REDIRECTS, Run, Runs, total_timeout
-
-_log: Final = logging.getLogger("aiohttp_adaptive_retry")
+from .pool import NO_QUEUE, Queue, mark_used
+from .replay import REDIRECTS, Run
+from .retries import Retries
 
 
-class AdaptiveRetryMiddleware:
+class AdaptiveRetryMiddleware(Retries):
     """Retries what a retry can mend, within a budget per origin; for `ClientSession(middlewares=)`.
 
     Args:
@@ -78,33 +64,13 @@ class AdaptiveRetryMiddleware:
         config = checked_instance("config", config, AdaptiveConfig) or AdaptiveConfig()
         checked_instance("meter_provider", meter_provider, MeterProvider)
         checked_instance("tracer_provider", tracer_provider, TracerProvider)
-        self._config = config
-        self._clock = checked_callable("clock", clock)
-        self._sleep = checked_callable("sleep", sleep)
-        checked_callable("random", random)
-        checked_callable("policy", policy or make_adaptive_policy)
-        self._faults = faults = Faults()
-        # The default clock can't fail.
-        self._now = now = clock if clock is time.monotonic else SafeClock(clock, faults)
-        make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
-        self._registry = registry = Registry(config, now, faults, make)
-        self._runs = Runs()
+        super().__init__(config, policy, tracer_provider, clock, sleep, random)
         self._noted = self._runs.noted
-        sweeper = Sweeper(config, registry.guard, registry, self._runs.forget)
-        self._driver = CallDriver(config, registry.catalogue, registry.guard, sweeper, faults)
-        self._layers = layers = Layers()
-        classifier = Classifier(config)
-        self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
         # The statuses that are more than a success. A status below all of them is faster to tell.
-        self._retry_statuses = classifier.retry_statuses
         self._special = self._retry_statuses | REDIRECTS
         self._plain = min(self._special)
         self._asks_first = config.admission or policy is not None
-        self._attempts = Attempts(config, tracer_provider, faults, now)
-        self._always = self._attempts.always
-        # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
-        self._marks = False
-        Telemetry(self, registry, meter_provider)
+        Telemetry(self, self._registry, meter_provider)
 
     @property
     def config(self) -> AdaptiveConfig:
@@ -233,125 +199,3 @@ class AdaptiveRetryMiddleware:
         finally:
             # Its traceback holds this frame; a frame that lets go of it closes no cycle.
             last = None
-
-    async def _again(
-        self, call: _HttpCall, action: Action, last: BaseException | ClientResponse | None
-    ) -> ClientResponse:
-        """Wait and send, until an attempt succeeds or the call is given up.
-
-        `last` is what the call ends with if a wait leads to no retry; None if that can't happen.
-        """
-        try:
-            while True:
-                if isinstance(action, Wait):
-                    action = await self._pause(call, action)
-                if isinstance(last, BaseException):
-                    if call.ended:
-                        self._runs.failed(call.request, call.handler, last, self._now())
-                        raise last
-                elif last is not None:
-                    if call.ended:
-                        return last
-                    last.release()
-                last = None
-                await self._prepare(call)
-                try:
-                    request, handler, queue = call.request, call.handler, call.queue
-                    if queue is None or (queue is NO_QUEUE and not self._always):
-                        response = await handler(request)
-                    else:
-                        response = await self._attempts.send(request, handler, queue, call.resends)
-                except BaseException as error:
-                    action = self._judge(call, error)
-                    if call.ended:
-                        raise
-                    last = None if call.must_send else error
-                    continue
-                action = await self._answered(call, response)
-                if call.ended:
-                    return response
-                last = None if call.must_send else response
-                del response
-        finally:
-            last = None
-
-    async def _answered(self, call: _HttpCall, response: ClientResponse) -> Action:
-        """Ask about an answer; let go of a failed one, unless the call may end with it."""
-        try:
-            if (
-                response.status in self._retry_statuses
-                and not response.content.is_eof()
-                and (call.origin.policy.is_troubled or hdrs.RETRY_AFTER in response.headers)
-            ):
-                # The call may be parked, and can be if the answer is all here.
-                await arrive(response)
-            action = self._judge(call, response)
-            self._marks = self._marks or getattr(response, "_protocol", None) is not None
-            if call.must_send and not call.ended:
-                if response.content.is_eof():
-                    response.release()
-                else:
-                    await discard(response)
-        except BaseException:
-            response.release()
-            self._driver.cancel(self._now(), call)
-            raise
-        return action
-
-    async def _pause(self, call: _HttpCall, action: Action) -> Action:
-        """Wait as often as the driver says; what is to be done then."""
-        try:
-            while isinstance(action, Wait):
-                try:
-                    await self._sleep(action.seconds)
-                except Exception as error:
-                    self._faults(error)
-                    await asyncio.sleep(action.seconds)
-                if call.request.session.closed:
-                    # Closed while we waited; aiohttp says the same of a request made now.
-                    raise RuntimeError("Session is closed")
-                action = self._driver.wake(self._now(), call)
-        except BaseException:
-            self._driver.cancel(self._now(), call)
-            raise
-        return action
-
-    async def _admitted(self, call: _HttpCall) -> None:
-        """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
-        try:
-            total = total_timeout(call.request, call.handler)
-            call.deadline = None if total is None else call.started + total
-            self._layers.arrived(call, self._now())
-        except Exception as fault:
-            self._faults(fault)
-        action = self._driver.arrive(self._now(), call)
-        if isinstance(action, Wait):
-            action = await self._pause(call, action)
-        if isinstance(action, GiveUp):
-            raise OriginUnavailable(action.reason)
-        call.queue = self._attempts.queue(call.request, call.handler)
-        self._driver.sent(self._now(), call)
-
-    async def _prepare(self, call: _HttpCall) -> None:
-        """Make a request ready for a retry, and count the retry as sent."""
-        try:
-            # A cancelled upload has to be out of the body before the next one starts.
-            await call.request.close()
-        except Exception:
-            # How the last upload ended is part of an attempt that has been judged already.
-            _log.debug("upload of a failed attempt ended with an error")
-        except BaseException:
-            self._driver.cancel(self._now(), call)
-            raise
-        try:
-            request, pool = call.request, getattr(call.request.session, "connector", None)
-            request.response = None
-            if hdrs.EXPECT in request.headers:
-                rearm(request)
-            if call.lost:
-                distrust_idle(request, call.lost, self._config.max_attempts - call.attempts)
-            busy = self._always or getattr(pool, "_acquired", None)
-            call.queue = self._attempts.queue(request, call.handler) if busy else NO_QUEUE
-        except Exception as fault:
-            self._faults(fault)
-        self._driver.sent(self._now(), call)

@@ -1,0 +1,196 @@
+"""One call after its first attempt: waits, retries, and the end.
+
+What an attempt came to is said in classify.py, and told to the call's driver in judge.py. What is
+next is said by that driver (`CallDriver`), which asks the origin's policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import ClientResponse, hdrs
+from opentelemetry.trace import TracerProvider
+
+from .._call import CallDriver, SafeClock, checked_callable
+from .._errors import OriginUnavailable
+from .._origin.counters import Faults
+from .._origin.registry import Registry
+from .._origin.sweeper import Sweeper
+from .._policy.protocol import Action, GiveUp, Policy, Wait
+from ..config import AdaptiveConfig
+from ..policy import make_adaptive_policy
+from .attempt import Attempts
+from .body import rearm
+from .call import _HttpCall
+from .classify import Classifier
+from .judge import Judge
+from .layers import Layers
+from .pool import NO_QUEUE, distrust_idle
+from .release import arrive, discard
+from .replay import Runs, total_timeout
+
+_log: Final = logging.getLogger("aiohttp_adaptive_retry")
+
+
+class Retries:
+    """The slow path of the middleware, with the parts that both paths use.
+
+    It is a base and no part, so that the fast path reads its own attributes.
+    """
+
+    def __init__(
+        self,
+        config: AdaptiveConfig,
+        policy: Callable[[str], Policy] | None,
+        tracer_provider: TracerProvider | None,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+        random: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._clock = checked_callable("clock", clock)
+        self._sleep = checked_callable("sleep", sleep)
+        checked_callable("random", random)
+        checked_callable("policy", policy or make_adaptive_policy)
+        self._faults = faults = Faults()
+        # The default clock can't fail.
+        self._now = now = clock if clock is time.monotonic else SafeClock(clock, faults)
+        make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
+        self._registry = registry = Registry(config, now, faults, make)
+        self._runs = Runs()
+        sweeper = Sweeper(config, registry.guard, registry, self._runs.forget)
+        self._driver = CallDriver(config, registry.catalogue, registry.guard, sweeper, faults)
+        self._layers = layers = Layers()
+        classifier = Classifier(config)
+        self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
+        self._retry_statuses = classifier.retry_statuses
+        self._attempts = Attempts(config, tracer_provider, faults, now)
+        self._always = self._attempts.always
+        # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
+        self._marks = False
+
+    async def _again(
+        self, call: _HttpCall, action: Action, last: BaseException | ClientResponse | None
+    ) -> ClientResponse:
+        """Wait and send, until an attempt succeeds or the call is given up.
+
+        `last` is what the call ends with if a wait leads to no retry; None if that can't happen.
+        """
+        try:
+            while True:
+                if isinstance(action, Wait):
+                    action = await self._pause(call, action)
+                if isinstance(last, BaseException):
+                    if call.ended:
+                        self._runs.failed(call.request, call.handler, last, self._now())
+                        raise last
+                elif last is not None:
+                    if call.ended:
+                        return last
+                    last.release()
+                last = None
+                await self._prepare(call)
+                try:
+                    request, handler, queue = call.request, call.handler, call.queue
+                    if queue is None or (queue is NO_QUEUE and not self._always):
+                        response = await handler(request)
+                    else:
+                        response = await self._attempts.send(request, handler, queue, call.resends)
+                except BaseException as error:
+                    action = self._judge(call, error)
+                    if call.ended:
+                        raise
+                    last = None if call.must_send else error
+                    continue
+                action = await self._answered(call, response)
+                if call.ended:
+                    return response
+                last = None if call.must_send else response
+                del response
+        finally:
+            last = None
+
+    async def _answered(self, call: _HttpCall, response: ClientResponse) -> Action:
+        """Ask about an answer; let go of a failed one, unless the call may end with it."""
+        try:
+            if (
+                response.status in self._retry_statuses
+                and not response.content.is_eof()
+                and (call.origin.policy.is_troubled or hdrs.RETRY_AFTER in response.headers)
+            ):
+                # The call may be parked, and can be if the answer is all here.
+                await arrive(response)
+            action = self._judge(call, response)
+            self._marks = self._marks or getattr(response, "_protocol", None) is not None
+            if call.must_send and not call.ended:
+                if response.content.is_eof():
+                    response.release()
+                else:
+                    await discard(response)
+        except BaseException:
+            response.release()
+            self._driver.cancel(self._now(), call)
+            raise
+        return action
+
+    async def _pause(self, call: _HttpCall, action: Action) -> Action:
+        """Wait as often as the driver says; what is to be done then."""
+        try:
+            while isinstance(action, Wait):
+                try:
+                    await self._sleep(action.seconds)
+                except Exception as error:
+                    self._faults(error)
+                    await asyncio.sleep(action.seconds)
+                if call.request.session.closed:
+                    # Closed while we waited; aiohttp says the same of a request made now.
+                    raise RuntimeError("Session is closed")
+                action = self._driver.wake(self._now(), call)
+        except BaseException:
+            self._driver.cancel(self._now(), call)
+            raise
+        return action
+
+    async def _admitted(self, call: _HttpCall) -> None:
+        """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
+        try:
+            total = total_timeout(call.request, call.handler)
+            call.deadline = None if total is None else call.started + total
+            self._layers.arrived(call, self._now())
+        except Exception as fault:
+            self._faults(fault)
+        action = self._driver.arrive(self._now(), call)
+        if isinstance(action, Wait):
+            action = await self._pause(call, action)
+        if isinstance(action, GiveUp):
+            raise OriginUnavailable(action.reason)
+        call.queue = self._attempts.queue(call.request, call.handler)
+        self._driver.sent(self._now(), call)
+
+    async def _prepare(self, call: _HttpCall) -> None:
+        """Make a request ready for a retry, and count the retry as sent."""
+        try:
+            # A cancelled upload has to be out of the body before the next one starts.
+            await call.request.close()
+        except Exception:
+            # How the last upload ended is part of an attempt that has been judged already.
+            _log.debug("upload of a failed attempt ended with an error")
+        except BaseException:
+            self._driver.cancel(self._now(), call)
+            raise
+        try:
+            request, pool = call.request, getattr(call.request.session, "connector", None)
+            request.response = None
+            if hdrs.EXPECT in request.headers:
+                rearm(request)
+            if call.lost:
+                distrust_idle(request, call.lost, self._config.max_attempts - call.attempts)
+            busy = self._always or getattr(pool, "_acquired", None)
+            call.queue = self._attempts.queue(request, call.handler) if busy else NO_QUEUE
+        except Exception as fault:
+            self._faults(fault)
+        self._driver.sent(self._now(), call)
