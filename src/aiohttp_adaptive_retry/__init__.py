@@ -6,6 +6,7 @@
 
 from ._errors import OriginUnavailable
 from ._http.middleware import AdaptiveRetryMiddleware
+from ._http.verdict import Verdict
 from ._origin.recent import AttemptRecord
 from ._telemetry.scope import VERSION
 from ._telemetry.snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
@@ -22,6 +23,7 @@ __all__ = (
     "OriginUnavailable",
     "RequestCounts",
     "Snapshot",
+    "Verdict",
     "__version__",
 )
 

@@ -16,6 +16,7 @@ from ..config import AdaptiveConfig
 from .body import is_replayable
 from .pool import was_used_before
 from .retry_after import parse_retry_after
+from .verdict import Verdict
 
 #: The largest answer that a waiting call keeps, bytes: an error page.
 KEPT_BYTES: Final = 16 * 1024
@@ -103,6 +104,24 @@ class Classifier:
             can_wait=response.connection is None
             and content.is_eof()
             and (content.total_bytes if length is None else length) <= KEPT_BYTES,
+        )
+
+    def verdict(
+        self, verdict: Verdict, response: ClientResponse, latency: float
+    ) -> AttemptOutcome | None:
+        """What an answer says by its user's verdict; None if nothing."""
+        if verdict.kind == "ignore":
+            return None
+        if verdict.kind == "success":
+            return AttemptOutcome(True, latency=latency)
+        outcome, after = self.response(response, latency), verdict.after
+        if after:
+            # What a server asks for is only ever lengthened.
+            outcome = outcome._replace(
+                limited=True, retry_after=max(after, outcome.retry_after or 0.0)
+            )
+        return outcome._replace(
+            error_type=verdict.name or outcome.error_type, replayable=verdict.kind == "retry"
         )
 
     def error(

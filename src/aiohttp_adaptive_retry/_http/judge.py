@@ -18,6 +18,7 @@ from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
 from .pool import ended_in_queue
 from .replay import REDIRECTS, Runs, total_timeout
+from .verdict import Verdict
 
 _OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
 
@@ -48,12 +49,24 @@ class Judge:
         self._config, self._classifier, self._driver = config, classifier, driver
         self._runs, self._layers, self._faults, self._now = runs, layers, faults, now
 
-    def __call__(self, call: _HttpCall, result: ClientResponse | BaseException) -> Action:
-        """Tell what an attempt came to, and what the request allows; the driver's answer."""
+    def __call__(
+        self,
+        call: _HttpCall,
+        result: ClientResponse | BaseException,
+        verdict: Verdict | None = None,
+        answered_at: float | None = None,
+    ) -> Action:
+        """Tell what an attempt came to, and what the request allows; the driver's answer.
+
+        `verdict` is what the user says of an answer, who may have read it since `answered_at`.
+        """
         driver, request, text, unsent = self._driver, call.request, None, False
         try:
             now = self._now()
-            latency = math.nan if call.queue is None else now - call.sent_at - call.queue.seconds
+            latency = math.nan
+            if call.queue is not None:
+                known_at = now if answered_at is None else answered_at
+                latency = known_at - call.sent_at - call.queue.seconds
             if isinstance(result, BaseException):
                 outcome = self._classifier.error(result, latency, request)
                 if outcome is None:
@@ -66,15 +79,23 @@ class Judge:
             else:
                 if (connection := getattr(result, "_protocol", None)) is not None:
                     connection._adaptive_retry_used = True
-                if result.status not in self._classifier.retry_statuses:
+                if verdict is not None:
+                    outcome = self._classifier.verdict(verdict, result, latency)
+                elif result.status in self._classifier.retry_statuses:
+                    outcome = self._classifier.response(result, latency)
+                else:
                     outcome = AttemptOutcome(True, latency=latency)
-                    action = driver.outcome(now, call, outcome)
+                if outcome is None or outcome.ok:
+                    action: Action = _OVER
+                    if outcome is None:
+                        driver.cancel(now, call)
+                    else:
+                        action = driver.outcome(now, call, outcome)
                     location = result.headers.get(hdrs.LOCATION)
                     if location and result.status in REDIRECTS:
                         handler, started, sent = call.handler, call.started, call.resends + 1
                         self._runs.redirected(request, handler, location, started, sent, now)
                     return action
-                outcome = self._classifier.response(result, latency)
             if call.attempts == 1:
                 total = total_timeout(request, call.handler)
                 call.deadline = None if total is None else call.started + total

@@ -9,13 +9,13 @@ import asyncio
 import math
 import random as _random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .._call import checked_instance
+from .._call import checked_callable, checked_instance
 from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
@@ -25,6 +25,7 @@ from .call import _HttpCall
 from .pool import NO_QUEUE, Queue, mark_used
 from .replay import REDIRECTS, Run
 from .retries import Retries
+from .verdict import Classify, Verdicts
 
 
 class AdaptiveRetryMiddleware(Retries):
@@ -32,6 +33,10 @@ class AdaptiveRetryMiddleware(Retries):
 
     Args:
         config: what can be set; None for the defaults.
+        classify: says of every response head what it is: a `Verdict`, or None for the built-in
+            rules. A plain function, or a coroutine function that may read the body; the caller can
+            still read it in every way. If it raises, or returns anything else, the built-in rules
+            hold. With it no call takes the fast path.
         policy: makes the policy of each origin, from its name "scheme://host:port"; None for the
             adaptive one that ships. See `aiohttp_adaptive_retry.policy`.
         meter_provider: where metrics go; None for OpenTelemetry's global provider, also one that
@@ -54,6 +59,7 @@ class AdaptiveRetryMiddleware(Retries):
         self,
         config: AdaptiveConfig | None = None,
         *,
+        classify: Classify | None = None,
         policy: Callable[[str], Policy] | None = None,
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -67,8 +73,12 @@ class AdaptiveRetryMiddleware(Retries):
         super().__init__(config, policy, tracer_provider, clock, sleep, random)
         self._noted = self._runs.noted
         # The statuses that are more than a success. A status below all of them is faster to tell.
-        self._special = self._retry_statuses | REDIRECTS
-        self._plain = min(self._special)
+        self._special: Container[int] = self._retry_statuses | REDIRECTS
+        self._plain = min(self._retry_statuses | REDIRECTS)
+        if classify is not None:
+            # Every answer is asked about, so none takes the fast path.
+            self._verdicts = Verdicts(checked_callable("classify", classify), self._faults)
+            self._plain, self._special = 0, range(1000)
         self._asks_first = config.admission or policy is not None
         Telemetry(self, self._registry, meter_provider)
 

@@ -32,6 +32,7 @@ from .layers import Layers
 from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
 from .replay import Runs, total_timeout
+from .verdict import Verdict, Verdicts
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
 
@@ -72,6 +73,8 @@ class Retries:
         self._always = self._attempts.always
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
         self._marks = False
+        #: The user's word on answers, if there is one.
+        self._verdicts: Verdicts | None = None
 
     async def _again(
         self, call: _HttpCall, action: Action, last: BaseException | ClientResponse | None
@@ -117,14 +120,26 @@ class Retries:
     async def _answered(self, call: _HttpCall, response: ClientResponse) -> Action:
         """Ask about an answer; let go of a failed one, unless the call may end with it."""
         try:
+            result: ClientResponse | Exception = response
+            verdict: Verdict | None = None
+            answered_at: float | None = None
+            failed = response.status in self._retry_statuses
+            if self._verdicts is not None:
+                answered_at = self._now()
+                found = await self._verdicts.ask(response)
+                if isinstance(found, Exception):
+                    # The body broke off while it was read. Who gets the answer meets that too.
+                    result = found
+                elif found is not None:
+                    verdict, failed = found, found.kind == "retry"
             if (
-                response.status in self._retry_statuses
+                failed
                 and not response.content.is_eof()
                 and (call.origin.policy.is_troubled or hdrs.RETRY_AFTER in response.headers)
             ):
                 # The call may be parked, and can be if the answer is all here.
                 await arrive(response)
-            action = self._judge(call, response)
+            action = self._judge(call, result, verdict, answered_at)
             self._marks = self._marks or getattr(response, "_protocol", None) is not None
             if call.must_send and not call.ended:
                 if response.content.is_eof():

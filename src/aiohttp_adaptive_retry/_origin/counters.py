@@ -196,6 +196,8 @@ class Faults:
     """Counts what goes wrong in our own bookkeeping; the first fault is logged."""
 
     count: int = 0
+    #: The users' functions whose first fault was logged.
+    _told: set[str] = field(default_factory=set)
 
     def __call__(self, error: Exception) -> None:
         """Take note of an error. Never raises."""
@@ -207,6 +209,28 @@ class Faults:
                 "but counts may be off. Further faults are counted and not logged.",
                 type(error).__qualname__,
             )
+
+    def of_callback(self, name: str, error: Exception, what: str = "") -> None:
+        """Take note of what a user's own function did wrong; once for each is logged. Never raises.
+
+        `what` says it in words; "" for an exception, of which only type and place are told.
+        """
+        self.count += 1
+        if name in self._told:
+            return
+        self._told.add(name)
+        if not what:
+            traceback, place = error.__traceback__, "an unknown place"
+            while traceback is not None:
+                place = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
+                traceback = traceback.tb_next
+            what = f"raised {type(error).__qualname__} at {place}"
+        _log.error(
+            "aiohttp-adaptive-retry: %s %s; the call goes on as without it. Further faults of it "
+            "are counted and not logged.",
+            name,
+            what,
+        )
 
 
 def _untold(call: CallInfo, attributes: dict[str, str | int], waited: float) -> None:
