@@ -23,9 +23,16 @@ WHOLE = {
     "max_error_message_length",
     "max_attempts",
     "max_origins",
+    "max_held_calls",
 }
 WHOLE_FROM_ZERO = {"max_labelled_origins"}
-POSITIVE = {"memory_threshold_mb", "attempt_timeout", "backoff_base", "backoff_cap"}
+POSITIVE = {
+    "memory_threshold_mb",
+    "max_held_mb",
+    "attempt_timeout",
+    "backoff_base",
+    "backoff_cap",
+}
 FROM_ZERO = {"memory_baseline_mb", "retry_after_cap", "hold_cap", "budget_initial"}
 FROM_ONE = {"budget_capacity"}
 SHARES = {"budget_deposit", "budget_floor", "hold_share"}

@@ -41,7 +41,9 @@ LAYERS: tuple[set[str], ...] = (
         "config",
     },
     {
+        "_http.kept",
         "_origin.memory",
+        "_origin.waiting",
         "_policy.cost",
         "_policy.estimators",
         "_policy.state",
@@ -431,6 +433,8 @@ def test_a_circle_is_found(copy: Path) -> None:
 
 #: Tests that look into a room which is not theirs, and why.
 LOOKS_INTO: dict[tuple[str, str], str] = {
+    ("policy/test_waiting.py", "_call"): "the calls that it bounds have sizes",
+    ("policy/test_waiting.py", "_origin"): "it reads how many calls wait",
     ("conftest.py", "_origin"): "labels are bounded over a process; a test is one here",
     ("test_fork.py", "_origin"): "locks that another thread holds at the moment of a fork",
     ("test_fork.py", "_telemetry"): "the same, and delays that are the parent's",

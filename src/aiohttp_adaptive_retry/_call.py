@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Final, TypeVar
 
 from ._origin.counters import ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
 from ._origin.registry import Origin
 from ._origin.sweeper import Sweeper
+from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
 from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
 from .config import AdaptiveConfig
@@ -68,6 +69,12 @@ class Call:
     ended: bool = False
     #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
     is_resend: bool = False
+    #: While it waits: the bytes that it was counted with in `WaitingCalls`.
+    waits_with: int | None = None
+
+    def kept_bytes(self) -> int:
+        """Bytes that the call keeps while it waits: its body, and what it may end with."""
+        return 0
 
     @property
     def resends(self) -> int:
@@ -94,6 +101,12 @@ class CallDriver:
     _guard: MemoryGuard
     _sweeper: Sweeper
     _faults: Faults
+    #: Those of all origins, where there are several.
+    waiting: InitVar[WaitingCalls | None] = None
+    _waiting: WaitingCalls = field(init=False)
+
+    def __post_init__(self, waiting: WaitingCalls | None) -> None:
+        self._waiting = waiting or WaitingCalls(self._config)
 
     def arrive(self, now: float, call: Call) -> Action:
         """Ask about the first attempt. After `GiveUp` the call is over, unsent."""
@@ -105,6 +118,8 @@ class CallDriver:
 
     def sent(self, now: float, call: Call) -> None:
         """Count an attempt that is sent now."""
+        if call.waits_with is not None:
+            self.leave(call)
         call.attempts += 1
         call.sent_at = now
         waited, call.waited = call.waited, 0.0
@@ -150,8 +165,7 @@ class CallDriver:
                     obstacle = "max_attempts"
                 elif not outcome.replayable:
                     obstacle = "not_retryable"
-                elif obstacle is None and self._guard.container_pressure:
-                    # A waiting call holds its request and body; near the limit that may kill.
+                elif obstacle is None and self._is_short(now):
                     obstacle = "memory_pressure"
             if obstacle is not None or name != outcome.error_type:
                 outcome = outcome._replace(error_type=name, replayable=obstacle is None)
@@ -173,6 +187,8 @@ class CallDriver:
             origin = call.origin
             if origin.window.end - origin.window.appended != origin.caught_up:
                 _catch_up(origin)
+            if self._is_short(now) and not call.must_send:
+                return self._give_up(now, call, "memory_pressure")
             action = origin.policy.wake(now, call)
             if action is SEND or (call.must_send and isinstance(action, GiveUp)):
                 return SEND
@@ -218,8 +234,15 @@ class CallDriver:
                     return SEND
                 reason = reason or "deadline"
             if reason is None:
-                call.waited += action.seconds
+                # What the server has said is let go of before a wait that ends in an attempt.
                 call.must_send = call.must_send or action.committed
+                if call.waits_with is None:
+                    size = call.kept_bytes()
+                    if self._waiting.enter(size):
+                        call.waits_with = size
+                    else:
+                        reason = "memory_pressure"
+                call.waited += action.seconds
         elif isinstance(action, GiveUp) and isinstance(action.reason, str):
             reason = reason or action.reason
         elif not isinstance(action, Send):
@@ -227,9 +250,29 @@ class CallDriver:
         if reason is None:
             return action
         if not isinstance(action, GiveUp):
-            call.origin.policy.cancel(now, call)
+            return self._give_up(now, call, reason)
         self._end(now, call, _failure(call), reason)
         return GiveUp(reason)
+
+    def _give_up(self, now: float, call: Call, reason: str) -> GiveUp:
+        """End a call that the policy would let go on."""
+        call.origin.policy.cancel(now, call)
+        self._end(now, call, _failure(call), reason)
+        return GiveUp(reason)
+
+    def _is_short(self, now: float) -> bool:
+        """Whether the container is nearly full: a call that waits holds its body, and may kill."""
+        guard = self._guard
+        # A clock that was set back is the tick's affair.
+        if not now < guard.due:
+            self._sweeper.look(now)
+        return guard.container_pressure
+
+    def leave(self, call: Call) -> None:
+        """Count a call out that does not wait, or waits no more."""
+        if call.waits_with is not None:
+            self._waiting.leave(call.waits_with)
+            call.waits_with = None
 
     def _broken(self, now: float, call: Call, fault: Exception, result: CallResult) -> Action:
         """Our own bookkeeping failed: the call ends as it would without us, and is counted."""
@@ -247,6 +290,8 @@ class CallDriver:
     def _end(self, now: float, call: Call, result: CallResult, reason: str | None = None) -> None:
         """Count a call that is over, once."""
         call.ended = True
+        if call.waits_with is not None:
+            self.leave(call)
         origin = call.origin
         origin.ended += 1
         for listener in origin.listeners:

@@ -69,6 +69,10 @@ class AdaptiveConfig:
         hold_share: the share of a call's time until its deadline that it may be held, 0 to 1. A
             quarter: a caller who has two seconds fails after half a second. A call without a
             deadline, or with one more than a minute away, is held for half a second.
+        max_held_calls: calls that may wait at a time, over all origins, 1 or more. Beyond that a
+            failed call ends as it would without us.
+        max_held_mb: the same in MiB of what they keep: bodies in memory, and answers, which are at
+            most 16 KiB each; above zero. A call that waits alone may keep any body.
 
     Budget, for one origin:
         budget_capacity: most retries that can be saved up, 1 or more. Twenty: what new trouble may
@@ -118,6 +122,8 @@ class AdaptiveConfig:
     retry_after_cap: float = 30.0
     hold_cap: float = 12.0
     hold_share: float = 0.25
+    max_held_calls: int = 5000
+    max_held_mb: float = 64
     budget_capacity: float = 20.0
     budget_initial: float = 1.0
     budget_deposit: float = 0.1
@@ -131,6 +137,7 @@ class AdaptiveConfig:
         for name in ("window_size", "cleanup_frequency", "max_attempts", "max_origins"):
             _whole(name, getattr(self, name), 1)
         _whole("pressure_window_size", self.pressure_window_size, 1)
+        _whole("max_held_calls", self.max_held_calls, 1)
         _whole("max_labelled_origins", self.max_labelled_origins, 0)
         _whole("max_error_type_length", self.max_error_type_length, 1, 1_000)
         _whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
@@ -155,6 +162,7 @@ class AdaptiveConfig:
         _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
         _number("hold_cap", self.hold_cap, least=0.0, most=_MOST_SECONDS)
         _number("hold_share", self.hold_share, least=0.0, most=1.0)
+        _number("max_held_mb", self.max_held_mb)
         most, initial = self.budget_capacity, self.budget_initial
         _number("budget_capacity", most, least=1.0)
         _number("budget_initial", initial, least=0.0)
@@ -222,6 +230,8 @@ class ConfigOverrides(TypedDict, total=False):
     retry_after_cap: float
     hold_cap: float
     hold_share: float
+    max_held_calls: int
+    max_held_mb: float
     budget_capacity: float
     budget_initial: float
     budget_deposit: float

@@ -131,6 +131,8 @@ class AdaptiveStrategy:
         call.attempts = 1 if attempt is None else max(1, attempt)
         if isinstance(self._failed(now, call, error, can_wait=False), GiveUp):
             return False
+        # The caller waits, or forgets the call; nobody would say when.
+        self._driver.leave(call)
         # The end of a call counts its attempts; this one has not ended.
         self._driver.count(now, self._origin)
         if (task := _current_task()) is not None:

@@ -70,7 +70,7 @@ class Driving:
         self.fullness = 0.0
         guard = MemoryGuard(config, resident=lambda: 0, fullness=lambda: self.fullness)
         random = chance if callable(chance) else lambda: chance
-        registry = Registry(
+        self.registry = registry = Registry(
             config, clock, self.faults, lambda name: factory(config, clock, random), guard
         )
         self.driver = CallDriver(

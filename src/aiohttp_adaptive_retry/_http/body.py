@@ -19,8 +19,8 @@ def rearm(request: ClientRequest) -> None:
         request.update_expect_continue()
 
 
-# Immutable, or rewound by aiohttp without another thread in it: safe to send again at any time.
-_IN_MEMORY: Final = (payload.BytesPayload, payload.BytesIOPayload)
+#: Immutable, or rewound by aiohttp without another thread in it: safe to send again at any time.
+IN_MEMORY: Final = (payload.BytesPayload, payload.BytesIOPayload)
 # Gone once read, whatever `consumed` says (aiohttp 3.12 to 3.13 has it False in a FormData).
 _ONE_SHOT: Final = (payload.AsyncIterablePayload, BodyPartReaderPayload)
 
@@ -60,7 +60,7 @@ class UploadWatch:
 
 def watch_upload(body: payload.Payload | bytes) -> None:
     """Watch the upload of a body that can't be sent again at any time."""
-    if not isinstance(body, payload.Payload) or isinstance(body, _IN_MEMORY):
+    if not isinstance(body, payload.Payload) or isinstance(body, IN_MEMORY):
         return
     # A body that a redirect hands on is watched already.
     if not isinstance(body.__dict__.get("write_with_length"), UploadWatch):
@@ -76,7 +76,7 @@ def is_replayable(request: ClientRequest, original: payload.Payload | bytes | No
     if original is not None and body is not original:
         # The later middleware that replaced the body would wrap or read what is spent already.
         return False
-    if not isinstance(body, payload.Payload) or isinstance(body, _IN_MEMORY):
+    if not isinstance(body, payload.Payload) or isinstance(body, IN_MEMORY):
         return True
     watch = body.__dict__.get("write_with_length")
     return isinstance(watch, UploadWatch) and watch.replayable()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiohttp import ClientHandlerType, ClientRequest
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.payload import Payload
 
 from .._call import Call
+from .._policy.protocol import AttemptOutcome
+from .kept import KEPT_BYTES, answer_bytes, body_bytes, error_bytes
 from .pool import Queue
 from .replay import Run
 
@@ -23,6 +25,35 @@ class _HttpCall(Call):
     queue: Queue | None = None
     #: Attempts that were lost with a connection that had been used before.
     lost: int = 0
+    #: Bytes of what the newest attempt brought.
+    brought: int = 0
+
+    def kept_bytes(self) -> int:
+        """Bytes that the call keeps while it waits."""
+        size = 0
+        try:
+            if body := self.request.body:
+                size = body_bytes(body)
+        except Exception:
+            # A body that can't be measured, as its buffer is closed. It can't be sent again either.
+            pass
+        return size if self.must_send else size + self.brought
+
+    def measured(
+        self, outcome: AttemptOutcome, result: ClientResponse | BaseException
+    ) -> AttemptOutcome:
+        """Note how much an attempt brought; what is too large can't be kept while the call waits.
+
+        So a call that got such an answer or exception either ends with it at once, or lets go of it
+        and is sent again.
+        """
+        if isinstance(result, BaseException):
+            self.brought = error_bytes(result)
+        else:
+            self.brought = answer_bytes(result)
+        # What the request remembers of the attempt: its answer, with all headers.
+        self.request.response = None
+        return outcome if self.brought <= KEPT_BYTES else outcome._replace(can_wait=False)
 
     def follow(self, earlier: Run) -> None:
         """Go on with a call that a redirect led here."""

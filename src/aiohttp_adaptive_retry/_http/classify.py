@@ -18,9 +18,6 @@ from .pool import was_used_before
 from .retry_after import parse_retry_after
 from .verdict import Verdict
 
-#: The largest answer that a waiting call keeps, bytes: an error page.
-KEPT_BYTES: Final = 16 * 1024
-
 _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _LIMITED: Final = 429
 # What an overloaded server answers, and the gateway before one.
@@ -92,7 +89,6 @@ class Classifier:
         status, headers, retry_after = response.status, response.headers, None
         if hdrs.RETRY_AFTER in headers:
             retry_after = parse_retry_after(headers[hdrs.RETRY_AFTER], headers.get(hdrs.DATE))
-        content, length = response.content, response.content_length
         return AttemptOutcome(
             False,
             str(status),
@@ -100,10 +96,8 @@ class Classifier:
             overload=status in _OVERLOADED,
             limited=status == _LIMITED or retry_after is not None,
             retry_after=retry_after,
-            # A small answer that is all here holds no connection: it can be read after a wait.
-            can_wait=response.connection is None
-            and content.is_eof()
-            and (content.total_bytes if length is None else length) <= KEPT_BYTES,
+            # An answer that is all here holds no connection: it can be read after a wait.
+            can_wait=response.connection is None and response.content.is_eof(),
         )
 
     def verdict(

@@ -103,6 +103,7 @@ class Judge:
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
             obstacle = self._classifier.obstacle(request, call.body)
+            outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended and isinstance(result, BaseException):
                 self._runs.failed(request, call.handler, result, now)

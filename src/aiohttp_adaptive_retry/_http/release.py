@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 from aiohttp import ClientResponse
 
-from .classify import KEPT_BYTES
+from .kept import KEPT_BYTES
 
 #: A body up to this many bytes is read to its end, so that its connection can be used again.
 _DRAIN_BYTES: Final = 64 * 1024

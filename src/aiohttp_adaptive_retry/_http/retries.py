@@ -63,8 +63,9 @@ class Retries:
         make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
         self._registry = registry = Registry(config, now, faults, make)
         self._runs = Runs()
-        sweeper = Sweeper(config, registry.guard, registry, self._runs.forget)
-        self._driver = CallDriver(config, registry.catalogue, registry.guard, sweeper, faults)
+        guard, waiting = registry.guard, registry.waiting
+        sweeper = Sweeper(config, guard, registry, self._runs.forget)
+        self._driver = CallDriver(config, registry.catalogue, guard, sweeper, faults, waiting)
         self._layers = layers = Layers()
         classifier = Classifier(config)
         self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
@@ -199,7 +200,6 @@ class Retries:
             raise
         try:
             request, pool = call.request, getattr(call.request.session, "connector", None)
-            request.response = None
             if hdrs.EXPECT in request.headers:
                 rearm(request)
             if call.lost:

@@ -161,14 +161,15 @@ class MemoryGuard:
         self.pressure = False
         #: Whether it is the container that is nearly full: then the kernel's killer is near.
         self.container_pressure = False
-        self._next = -1.0
+        #: When the next look is due.
+        self.due = -1.0
 
     def sample(self, now: float) -> Literal["begun", "over"] | None:
         """Look, at most once a second; say if an episode of pressure has begun or is over."""
         # A clock that was set back or gave no number does not pass for too early.
-        if self._next - _SAMPLE_INTERVAL <= now < self._next:
+        if self.due - _SAMPLE_INTERVAL <= now < self.due:
             return None
-        self._next = now + _SAMPLE_INTERVAL
+        self.due = now + _SAMPLE_INTERVAL
         self.usage = usage = self._read()
         limit = _CONTAINER_RELIEF if self.container_pressure else _CONTAINER_PRESSURE
         self.container_pressure = self._full() >= limit

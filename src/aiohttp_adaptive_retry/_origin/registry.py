@@ -18,6 +18,7 @@ from ..config import AdaptiveConfig
 from ..events import Listener
 from .counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults, LabelCounters
 from .memory import MemoryGuard
+from .waiting import WaitingCalls
 from .window import Window
 
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -141,6 +142,7 @@ class Registry:
         self._make_policy = make_policy
         self._listeners = listeners
         self.guard = MemoryGuard(config) if guard is None else guard
+        self.waiting = WaitingCalls(config)
         self.catalogue = ErrorCatalogue(config.max_error_type_length)
         self.counters = Counters(config.max_labelled_origins, faults)
         #: By `host:port` as yarl spells it, or, where another scheme has that place, by scheme and
@@ -178,6 +180,7 @@ class Registry:
         """Know no origin and have counted nothing: in a forked child no call runs."""
         self.table.clear()
         self.newest = None
+        self.waiting.reset()
         self.counters.reset()
         self.counters.faults.count = 0
 

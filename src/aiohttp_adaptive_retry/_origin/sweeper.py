@@ -50,13 +50,20 @@ class Sweeper:
         self.due = -math.inf
         self._sweep_at = math.inf
 
-    def tick(self, now: float) -> None:
-        """Sample memory, sweep if a sweep is due, and say when to come again."""
+    def look(self, now: float) -> None:
+        """Sample memory, at most once a second, and act on what has changed.
+
+        While calls wait none ends, so that no tick comes. Their failures and wakings come here.
+        """
         change = self._guard.sample(now)
         if change == "begun":
             self._swept.on_pressure(now)
         elif change == "over":
             self._swept.on_relief(now)
+
+    def tick(self, now: float) -> None:
+        """Sample memory, sweep if a sweep is due, and say when to come again."""
+        self.look(now)
         interval = self._interval
         # A clock set back by hours must not stop the sweeps for hours.
         if not self._sweep_at - interval <= now:
