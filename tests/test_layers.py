@@ -31,8 +31,8 @@ LAYERS: tuple[set[str], ...] = (
     {
         "_errors",
         "_http.body",
+        "_http.moments",
         "_http.pool",
-        "_http.retry_after",
         "_http.unread",
         "_origin.window",
         "_policy.protocol",
@@ -42,6 +42,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "_http.kept",
+        "_http.retry_after",
         "_origin.memory",
         "_origin.waiting",
         "_policy.cost",

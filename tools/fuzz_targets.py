@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from aiohttp_adaptive_retry import AdaptiveConfig
 from aiohttp_adaptive_retry._errors import error_text
-from aiohttp_adaptive_retry._http.retry_after import parse_retry_after
+from aiohttp_adaptive_retry._http.moments import LONGEST
+from aiohttp_adaptive_retry._http.retry_after import _KNOWN, heard
 from aiohttp_adaptive_retry._origin.window import Window
 from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
 from aiohttp_adaptive_retry._policy.state import Arrival, CallState
@@ -32,6 +33,7 @@ from aiohttp_adaptive_retry.policy import (
 __all__ = ("TARGETS",)
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(AdaptiveConfig))
+_HEADERS: Final = sorted(_KNOWN | {"date"})
 
 
 class Reader:
@@ -69,10 +71,13 @@ class Reader:
 def retry_after(data: bytes) -> None:
     """Headers that no server should send ask for no wait, or for one of finite length."""
     reader = Reader(data)
-    value, date = reader.text(), reader.text()
-    for sent in (None, date):
-        seconds = parse_retry_after(value, sent, wall=lambda: 1.8e9)
-        assert seconds is None or 0.0 < seconds < math.inf
+    headers = dict[str, str]()
+    while reader.left and len(headers) < 8:
+        headers[_HEADERS[reader.byte() % len(_HEADERS)]] = reader.text()
+    for status in (403, 429, 503):
+        word = heard(status, headers, wall=lambda: 1.8e9)
+        assert word.seconds is None or 0.0 <= word.seconds <= LONGEST
+        assert word.wait is None or word.wait > 0.0
 
 
 def message(data: bytes) -> None:

@@ -177,6 +177,11 @@ class CallDriver:
             if text is not None:
                 origin.note_text(text)
             action = SEND if unsent else origin.policy.outcome(now, call, outcome)
+            if isinstance(action, Wait) and obstacle is None:
+                # A policy of the user's may know no cap.
+                asked = outcome.retry_after
+                if asked is not None and asked > self._config.retry_after_cap:
+                    obstacle = "retry_after"
             return self._settle(now, call, action, obstacle)
         except Exception as fault:
             return self._broken(now, call, fault, success if outcome.ok else _failure(call))

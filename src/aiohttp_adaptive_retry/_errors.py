@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 
 class OriginUnavailable(aiohttp.ClientError):
@@ -35,9 +36,18 @@ def error_name(error: BaseException) -> str:
 
 def error_type(error: BaseException) -> str:
     """OpenTelemetry's `error.type`: a status where the server (or a proxy) gave one."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
+    if isinstance(error, aiohttp.ClientResponseError) and is_answer(error):
         return str(error.status)
     return error_name(error)
+
+
+def is_answer(error: aiohttp.ClientResponseError) -> bool:
+    """Whether an exception stands for an answer with a status, as `raise_for_status` makes it.
+
+    If not, it stands for an answer that aiohttp could not parse; the status is then aiohttp's own.
+    """
+    parsing = isinstance(error.__cause__, HttpProcessingError)
+    return not parsing and isinstance(error.status, int) and 100 <= error.status <= 599
 
 
 # Path, query and fragment end at white space, a quote or an angle bracket.

@@ -14,8 +14,11 @@ __all__ = ("DEFAULT_RETRY_METHODS", "DEFAULT_RETRY_STATUSES", "AdaptiveConfig", 
 #: Methods that RFC 9110 section 9.2.2 calls idempotent: a second copy does no more than the first.
 DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 
-#: Answers that a later attempt may mend: timed out, too early, limited, failed, overloaded.
-DEFAULT_RETRY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Answers that a later attempt may mend: timed out, too early, limited, failed, overloaded. 520 to
+#: 524 are Cloudflare's for an origin that it could not ask, 529 is Anthropic's for overload.
+DEFAULT_RETRY_STATUSES: Final = frozenset(
+    {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+)
 
 _TOKEN_CHARACTERS: Final = frozenset("!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters)
 

@@ -57,6 +57,7 @@ LOST: dict[str, bool] = {}
 NO_RESPONSE = {"no_response": True}
 TIMED_OUT = {"no_response": True, "overload": True}
 PERMANENT = {"replayable": False}
+ANSWER = {"ok": True}
 NOT_CONNECTED_FOR_EVER = {"no_response": True, "replayable": False}
 Said = dict[str, bool] | None
 
@@ -80,11 +81,11 @@ AIOHTTPS: dict[str, Said] = {
     "ServerTimeoutError": TIMED_OUT,
     "ConnectionTimeoutError": TIMED_OUT,
     "SocketTimeoutError": TIMED_OUT,
-    # An answer that can't be understood is damage. The status of one that can is the caller's.
-    "ClientResponseError": LOST,
-    "ContentTypeError": LOST,
-    "TooManyRedirects": LOST,
-    "WSServerHandshakeError": LOST,
+    # An answer, made an exception by a middleware after ours: 400 is not one of `retry_statuses`.
+    "ClientResponseError": ANSWER,
+    "ContentTypeError": ANSWER,
+    "TooManyRedirects": ANSWER,
+    "WSServerHandshakeError": ANSWER,
     # A proxy's answer: 400 is not one of `retry_statuses`.
     "ClientHttpProxyError": PERMANENT,
     # Not the network's: of the caller, of another middleware, or of what reads an answer.
@@ -122,7 +123,10 @@ OTHERS: list[tuple[BaseException, Said]] = [
     (RuntimeError("Session is closed"), None),
     # Ours, of another middleware of this kind behind this one.
     (OriginUnavailable(), None),
-    (aiohttp.ClientHttpProxyError(INFO, (), status=503), {}),
+    (aiohttp.ClientHttpProxyError(INFO, (), status=503), {"overload": True}),
+    (aiohttp.ClientHttpProxyError(INFO, (), status=502), LOST),
+    (aiohttp.ClientHttpProxyError(INFO, (), status=429), {"limited": True}),
+    (aiohttp.ClientHttpProxyError(INFO, (), status=403), PERMANENT),
     (aiohttp.ClientHttpProxyError(INFO, (), status=407), PERMANENT),
 ]
 
@@ -131,6 +135,8 @@ def said(error: BaseException, name: str, expected: Said) -> None:
     outcome = CLASSIFIER.error(error, 0.25)
     if expected is None:
         assert outcome is None
+    elif expected == ANSWER:
+        assert outcome == AttemptOutcome(True, latency=0.25)
     else:
         assert outcome == AttemptOutcome(False, name, 0.25, **expected)
 
@@ -271,6 +277,21 @@ def test_a_class_below_one_of_these_says_the_same(name: str) -> None:
         (503, {"Retry-After": "7"}, {"overload": True, "limited": True, "retry_after": 7.0}),
         (500, {"Retry-After": "7"}, {"limited": True, "retry_after": 7.0}),
         (503, {"Retry-After": "0"}, {"overload": True}),
+        (529, {}, {"overload": True}),
+        (520, {}, {}),
+        (524, {}, {}),
+        (403, {"Retry-After": "7"}, {"limited": True, "retry_after": 7.0}),
+        (403, {"Retry-After": "0"}, {"limited": True}),
+        (403, {"X-RateLimit-Remaining": "0"}, {"limited": True}),
+        (503, {"X-RateLimit-Remaining": "0"}, {"overload": True}),
+        (
+            500,
+            {"RateLimit-Remaining": "0", "RateLimit-Reset": "7"},
+            {"limited": True, "retry_after": 7.0},
+        ),
+        (500, {"x-should-retry": "false"}, {"replayable": False}),
+        (500, {"grpc-retry-pushback-ms": "-1"}, {"replayable": False}),
+        (409, {"x-should-retry": "true"}, {}),
         (
             503,
             {
@@ -307,6 +328,13 @@ def test_which_answer_can_be_kept_through_a_wait(
     assert CLASSIFIER.response(response, 0.25).can_wait is can_wait
 
 
+def stands_in_the_way(request: Request, body: bytes, answer: Response | None = None) -> str | None:
+    """Why a request can't be sent again that was answered so, by 500 unless told otherwise."""
+    response = cast(ClientResponse, answer or Response(500))
+    outcome = CLASSIFIER.response(response, 0.25)
+    return CLASSIFIER.obstacle(cast(ClientRequest, request), body, response, outcome)
+
+
 @pytest.mark.parametrize(
     ("method", "header", "body", "obstacle"),
     [
@@ -328,14 +356,14 @@ def test_what_stands_in_the_way_of_a_second_copy(
     request.body = body
     if header is not None:
         request.headers[header] = "k"
-    assert CLASSIFIER.obstacle(cast(ClientRequest, request), body) == obstacle
+    assert stands_in_the_way(request, body) == obstacle
 
 
 def test_a_body_that_was_replaced_stands_in_the_way() -> None:
     """A middleware after ours would wrap, compress or read once more what it has put there."""
     request = Request(method="PUT")
     request.body = b"compressed"
-    assert CLASSIFIER.obstacle(cast(ClientRequest, request), b"plain") == "body_not_replayable"
+    assert stands_in_the_way(request, b"plain") == "body_not_replayable"
 
 
 #: Who else names aiohttp's exception classes, which, and why that is no judging of an attempt.
@@ -344,7 +372,6 @@ ELSEWHERE = {
         # Our own error is one of aiohttp's.
         "ClientError",
         # What an error is called, and which texts of errors hold what a server sent.
-        "ClientHttpProxyError",
         "ClientResponseError",
         "ServerDisconnectedError",
         "InvalidURL",

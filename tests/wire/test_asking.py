@@ -77,7 +77,7 @@ async def test_an_idempotency_key_makes_a_post_retryable(
     books(retry, 2, retry_success=1)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 524, 529])
 async def test_these_statuses_are_retried(status: int, serve: Serve, open_session: Open) -> None:
     """Answers that a later attempt may mend; each is counted under its code."""
     server = await serve(reply(status), reply())
@@ -141,7 +141,7 @@ async def test_retry_after_as_a_date_is_counted_from_the_servers_date(
 
 @pytest.mark.parametrize(
     "value",
-    ["0", "-1", "soon", "1.5", "1e3", "\N{SUPERSCRIPT TWO}", "", "  ", "Wed", "9" * 400, "inf"],
+    ["0", "-1", "soon", "1e3", "\N{SUPERSCRIPT TWO}", "", "  ", "Wed", "inf"],
 )
 async def test_retry_after_that_asks_for_nothing_means_the_usual_pace(
     value: str, serve: Serve, open_session: Open

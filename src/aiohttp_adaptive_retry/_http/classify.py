@@ -8,20 +8,22 @@ import ssl
 from typing import Final
 
 import aiohttp
-from aiohttp import ClientRequest, ClientResponse, hdrs, payload
+from aiohttp import ClientRequest, ClientResponse, payload
 
-from .._errors import error_type
+from .._errors import error_type, is_answer
 from .._policy.protocol import AttemptOutcome, Reason
 from ..config import AdaptiveConfig
 from .body import is_replayable
 from .pool import was_used_before
-from .retry_after import parse_retry_after
+from .retry_after import ServerWord, heard, may_override
 from .verdict import Verdict
 
 _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _LIMITED: Final = 429
-# What an overloaded server answers, and the gateway before one.
-_OVERLOADED: Final = frozenset({503, 504})
+# GitHub limits so, among others.
+_FORBIDDEN: Final = 403
+# What an overloaded server answers, the gateway before one, and Anthropic.
+_OVERLOADED: Final = frozenset({503, 504, 529})
 # Connecting failed for a reason that the next attempt will meet again.
 _PERMANENT: Final = (
     aiohttp.ClientConnectorCertificateError,
@@ -71,31 +73,57 @@ class Classifier:
         self.retry_statuses = frozenset(config.retry_statuses)
         self._retry_methods = frozenset(config.retry_methods)
 
+    def is_failure(self, response: ClientResponse) -> bool:
+        """Whether an answer counts as a failure: by its status, or since its headers say so."""
+        status, headers = response.status, response.headers
+        if status in self.retry_statuses:
+            return True
+        if status < 400 or (status != _FORBIDDEN and not may_override(headers)):
+            return False
+        return self._fails(status, heard(status, headers))
+
+    def _fails(self, status: int, word: ServerWord) -> bool:
+        if status in self.retry_statuses:
+            return True
+        if status == _FORBIDDEN and _LIMITED in self.retry_statuses and _is_limit(word):
+            return True
+        return word.again is True
+
+    def is_wanted_again(self, response: ClientResponse) -> bool:
+        """Whether the headers of an answer make it a failure. Never raises."""
+        try:
+            return self.is_failure(response)
+        except Exception:
+            # An answer that is not aiohttp's.
+            return False
+
     def obstacle(
-        self, request: ClientRequest, body: payload.Payload | bytes | None
+        self,
+        request: ClientRequest,
+        body: payload.Payload | bytes | None,
+        result: ClientResponse | BaseException,
+        outcome: AttemptOutcome,
     ) -> Reason | None:
         """Why a request can't be sent again, whatever its attempt came to, if so.
 
-        `body` is the one at the start of the attempt, None if nobody looked.
+        `body` is the one at the start of the attempt, None if nobody looked. `result` is what the
+        attempt brought, and `outcome` what that said.
         """
         if request.method not in self._retry_methods and _IDEMPOTENCY_KEY not in request.headers:
             return "not_idempotent"
         if (body or request.body) and not is_replayable(request, body):
             return "body_not_replayable"
+        if outcome.limited and outcome.retry_after is None:
+            status = getattr(result, "status", 0)
+            if status == _FORBIDDEN and heard(status, getattr(result, "headers", None))[0] is None:
+                # A limit of which nobody knows when it ends is no matter of seconds.
+                return "limited"
         return None
 
     def response(self, response: ClientResponse, latency: float) -> AttemptOutcome:
-        """What an answer with one of `retry_statuses` says."""
-        status, headers, retry_after = response.status, response.headers, None
-        if hdrs.RETRY_AFTER in headers:
-            retry_after = parse_retry_after(headers[hdrs.RETRY_AFTER], headers.get(hdrs.DATE))
-        return AttemptOutcome(
-            False,
-            str(status),
-            latency,
-            overload=status in _OVERLOADED,
-            limited=status == _LIMITED or retry_after is not None,
-            retry_after=retry_after,
+        """What an answer says that is a failure."""
+        status = response.status
+        return _said(status, heard(status, response.headers), latency)._replace(
             # An answer that is all here holds no connection: it can be read after a wait.
             can_wait=response.connection is None and response.content.is_eof(),
         )
@@ -133,10 +161,10 @@ class Classifier:
             replayable = not _can_not_mend(error.os_error)
         elif isinstance(error, _TRANSIENT):
             replayable = True
-        elif isinstance(error, aiohttp.ClientHttpProxyError):
-            replayable = error.status in self.retry_statuses
         elif isinstance(error, aiohttp.ClientResponseError):
-            # In a handler this is an answer that can't be parsed: damage, as on any connection.
+            if is_answer(error):
+                return self._answer(error, latency)
+            # An answer that can't be parsed: damage, as on any connection.
             replayable = True
         else:
             return None
@@ -150,6 +178,40 @@ class Classifier:
             reused_connection=request is not None and _cut(error) and was_used_before(request),
             replayable=replayable,
         )
+
+    def _answer(self, error: aiohttp.ClientResponseError, latency: float) -> AttemptOutcome:
+        """What an answer says that came as an exception, as it would say it by itself."""
+        word = heard(error.status, error.headers)
+        fails = self._fails(error.status, word)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            # Without the tunnel nobody has answered, whatever the proxy says of it.
+            outcome = _said(error.status, word, latency)
+            return outcome._replace(replayable=fails and outcome.replayable)
+        # A middleware after ours has made an exception of the answer.
+        return (
+            _said(error.status, word, latency) if fails else AttemptOutcome(True, latency=latency)
+        )
+
+
+def _said(status: int, word: ServerWord, latency: float) -> AttemptOutcome:
+    """What a failure says by its status and its headers."""
+    wait = word.seconds or None
+    return AttemptOutcome(
+        False,
+        str(status),
+        latency,
+        overload=status in _OVERLOADED,
+        limited=status == _LIMITED
+        or wait is not None
+        or (status == _FORBIDDEN and _is_limit(word)),
+        retry_after=wait,
+        replayable=word.again is not False,
+    )
+
+
+def _is_limit(word: ServerWord) -> bool:
+    """Whether an answer 403 is a limit: it names a time, or says that nothing is left."""
+    return word.seconds is not None or word.exhausted
 
 
 def _can_not_mend(reason: OSError) -> bool:

@@ -72,6 +72,8 @@ class Judge:
                 if outcome is None:
                     driver.cancel(now, call)
                     return _OVER
+                if outcome.ok:
+                    return driver.outcome(now, call, outcome)
                 if self._config.record_error_messages:
                     text = error_text(result, self._config.max_error_message_length)
                 call.lost += outcome.reused_connection
@@ -81,7 +83,7 @@ class Judge:
                     connection._adaptive_retry_used = True
                 if verdict is not None:
                     outcome = self._classifier.verdict(verdict, result, latency)
-                elif result.status in self._classifier.retry_statuses:
+                elif self._classifier.is_failure(result):
                     outcome = self._classifier.response(result, latency)
                 else:
                     outcome = AttemptOutcome(True, latency=latency)
@@ -102,7 +104,7 @@ class Judge:
                 given = request.headers
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
-            obstacle = self._classifier.obstacle(request, call.body)
+            obstacle = self._classifier.obstacle(request, call.body, result, outcome)
             outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended and isinstance(result, BaseException):

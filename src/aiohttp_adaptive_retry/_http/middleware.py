@@ -166,7 +166,10 @@ class AdaptiveRetryMiddleware(Retries):
             last: BaseException | ClientResponse | None = None if call.must_send else error
         else:
             status = response.status
-            if status < self._plain or status not in self._special:
+            if status < self._plain or (
+                status not in self._special
+                and (status < 400 or not self._is_wanted_again(response))
+            ):
                 try:
                     now = self._clock()
                     if self._marks:

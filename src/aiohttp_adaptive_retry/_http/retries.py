@@ -32,6 +32,7 @@ from .layers import Layers
 from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
 from .replay import Runs, total_timeout
+from .retry_after import says_something
 from .verdict import Verdict, Verdicts
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
@@ -70,6 +71,7 @@ class Retries:
         classifier = Classifier(config)
         self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
         self._retry_statuses = classifier.retry_statuses
+        self._is_failure, self._is_wanted_again = classifier.is_failure, classifier.is_wanted_again
         self._attempts = Attempts(config, tracer_provider, faults, now)
         self._always = self._attempts.always
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
@@ -124,7 +126,7 @@ class Retries:
             result: ClientResponse | Exception = response
             verdict: Verdict | None = None
             answered_at: float | None = None
-            failed = response.status in self._retry_statuses
+            failed = self._is_failure(response)
             if self._verdicts is not None:
                 answered_at = self._now()
                 found = await self._verdicts.ask(response)
@@ -136,7 +138,7 @@ class Retries:
             if (
                 failed
                 and not response.content.is_eof()
-                and (call.origin.policy.is_troubled or hdrs.RETRY_AFTER in response.headers)
+                and (call.origin.policy.is_troubled or says_something(response.headers))
             ):
                 # The call may be parked, and can be if the answer is all here.
                 await arrive(response)

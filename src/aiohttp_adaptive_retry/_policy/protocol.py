@@ -66,7 +66,7 @@ class AttemptOutcome(NamedTuple):
     latency: float = math.nan
     #: Nobody answered: refused, unreachable, or timed out.
     no_response: bool = False
-    #: An overloaded server fails so: a time-out, a 503 or a 504.
+    #: An overloaded server fails so: a time-out, a 503, a 504 or a 529.
     overload: bool = False
     #: The server asked to come later.
     limited: bool = False
