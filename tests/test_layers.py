@@ -434,6 +434,7 @@ def test_a_circle_is_found(copy: Path) -> None:
 
 #: Tests that look into a room which is not theirs, and why.
 LOOKS_INTO: dict[tuple[str, str], str] = {
+    ("wire/test_kept.py", "_http"): "how large an answer may be that a waiting call keeps",
     ("policy/test_waiting.py", "_call"): "the calls that it bounds have sizes",
     ("policy/test_waiting.py", "_origin"): "it reads how many calls wait",
     ("conftest.py", "_origin"): "labels are bounded over a process; a test is one here",

@@ -12,9 +12,10 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CellType, FunctionType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
 import aiohttp.client
@@ -34,7 +35,30 @@ _LONGEST_PENDING: Final = 600.0
 # The same where only the task tells a call, which may have gone on to its next call.
 _LONGEST_IN_TASK: Final = 60.0
 
-_Parts = tuple[type[BaseException], tuple[Any, ...], dict[str, Any]]
+# Causes of an error that are kept with it, and notes (PEP 678).
+_MOST_CAUSES: Final = 2
+_MOST_NOTES: Final = 4
+
+
+class _Parts(NamedTuple):
+    """What an error is made of, as far as that is small."""
+
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    attributes: dict[str, Any]
+    cause: _Parts | None
+
+    def together(self) -> BaseException:
+        """The error made anew: type, arguments, attributes and causes, no traceback, no context."""
+        new: Callable[..., BaseException] = self.kind.__new__
+        error = new(self.kind, *self.args)
+        error.args = self.args
+        error.__dict__.update(self.attributes)
+        if self.cause is not None:
+            # Of a class of its own that can't be made so, nothing is lost but the cause.
+            with suppress(Exception):
+                error.__cause__ = self.cause.together()
+        return error
 
 
 def total_timeout(request: ClientRequest, handler: ClientHandlerType) -> float | None:
@@ -102,22 +126,19 @@ class Run:
     repeated: bool = False
 
     def error(self) -> BaseException | None:
-        """The error made anew: type, arguments and attributes, no traceback, no context."""
-        if self.parts is None:
-            return None
-        kind, args, attributes = self.parts
-        new: Callable[..., BaseException] = kind.__new__
-        error = new(kind, *args)
-        error.args = args
-        error.__dict__.update(attributes)
-        return error
+        """The error made anew; None for a run that a redirect ended."""
+        return None if self.parts is None else self.parts.together()
 
     def is_over(self, now: float) -> bool:
         """Whether no next run can come any more."""
         if self.cell is None:
             return not 0.0 <= now - self.at < _LONGEST_IN_TASK
-        # Two references, this note's and the question's own: aiohttp's call has ended.
-        return sys.getrefcount(self.cell) <= 2 or not 0.0 <= now - self.at < _LONGEST_PENDING
+        return self.has_ended() or not 0.0 <= now - self.at < _LONGEST_PENDING
+
+    def has_ended(self) -> bool:
+        """Whether aiohttp's call is known to have ended."""
+        # Two references to its variable: this note's, and the question's own.
+        return self.cell is not None and sys.getrefcount(self.cell) <= 2
 
 
 class Runs:
@@ -131,8 +152,8 @@ class Runs:
 
     A call is told by a variable of aiohttp's running call, which no other call shares. Where a
     middleware hides that variable, a call is told by its task, session, method and URL. A note is
-    used up by the run that it was for. It ends with its call or its task, and by time wherever it
-    is read; so there are no more notes than calls under way.
+    used up by the run that it was for. It ends with its call or its task, also when no other call
+    comes, and by time wherever it is read; so there are no more notes than calls under way.
     """
 
     __slots__ = ("noted",)
@@ -216,7 +237,7 @@ class Runs:
         # A middleware before ours may try again in the second run as well, with the request that
         # the second run has; for that this note stays.
         run.repeated = True
-        run.request = weakref.ref(request)
+        run.request = self._watched(request, key)
         return run
 
     def forget(self, now: float) -> None:
@@ -243,7 +264,24 @@ class Runs:
                 return
             key = id(current)
             task = weakref.ref(current, lambda _: noted.pop(key, None))
-        noted[key] = Run(now, started, sent, parts, target, cell, task, weakref.ref(request))
+        request_ref = self._watched(request, key)
+        noted[key] = Run(now, started, sent, parts, target, cell, task, request_ref)
+
+    def _watched(self, request: ClientRequest, key: int) -> weakref.ref[ClientRequest]:
+        """A reference to a request, whose end may be that of its call, and so of the note."""
+        loop = asyncio.get_running_loop()
+
+        def drop(reference: weakref.ref[ClientRequest]) -> None:
+            run = self.noted.get(key)
+            if run is not None and run.request is reference and run.has_ended():
+                del self.noted[key]
+
+        def gone(reference: weakref.ref[ClientRequest]) -> None:
+            # The call's own variables go in a moment. Of a closed loop no call goes on.
+            with suppress(RuntimeError):
+                loop.call_soon(drop, reference)
+
+        return weakref.ref(request, gone)
 
 
 def _target(request: ClientRequest, url: URL, method: str = "") -> int:
@@ -251,17 +289,21 @@ def _target(request: ClientRequest, url: URL, method: str = "") -> int:
     return hash((id(request.session), method, url.with_fragment(None).with_user(None)))
 
 
-def _parts(error: BaseException) -> _Parts:
+def _parts(error: BaseException, causes: int = _MOST_CAUSES) -> _Parts:
     """What an error is made of, as far as it is small: no head of an answer, no path or query."""
-    args, attributes = error.args, error.__dict__
+    args, attributes, cause = error.args, error.__dict__, error.__cause__
     if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
         # aiohttp puts the whole head of a broken answer here.
         default = aiohttp.ServerDisconnectedError()
         args, attributes = default.args, {**attributes, "message": default.message}
-    return (
+    return _Parts(
         type(error),
         tuple(map(_small, args)),
-        {name: _small(value) for name, value in attributes.items()},
+        {
+            name: _notes(value) if name == "__notes__" else _small(value)
+            for name, value in attributes.items()
+        },
+        None if cause is None or causes <= 0 else _parts(cause, causes - 1),
     )
 
 
@@ -269,3 +311,7 @@ def _small(value: object) -> object:
     if isinstance(value, str):
         return without_paths(value, 200)
     return value if isinstance(value, int | float | None) else None
+
+
+def _notes(notes: object) -> list[object]:
+    return [_small(note) for note in notes[:_MOST_NOTES]] if isinstance(notes, list) else []
