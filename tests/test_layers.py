@@ -28,10 +28,13 @@ TESTS = Path(__file__).parent
 LAYERS: tuple[set[str], ...] = (
     # Folders hold no code of their own.
     {"_http", "_origin", "_policy", "_telemetry"},
+    {"_checks"},
+    {"_sources"},
     {
         "_errors",
         "_http.body",
         "_http.moments",
+        "_http.misuse",
         "_http.pool",
         "_http.unread",
         "_origin.window",
@@ -88,6 +91,8 @@ UPWARD_FOR_TYPES: frozenset[tuple[str, str]] = frozenset()
 
 #: What is not ours and not the standard library's that a room reaches, itself or through others.
 REACHES: dict[str, set[str]] = {
+    "_checks": set(),
+    "_sources": set(),
     "config": set(),
     "_policy": set(),
     "policy": set(),
@@ -112,10 +117,12 @@ VIA = {
 }
 #: Rooms of ours that a room may reach beside itself, where that is less than what lies below it.
 OWN_REACH = {
-    "config": set[str](),
-    "_policy": {"config"},
-    "policy": {"_policy", "config"},
-    "events": {"_policy"},
+    "_checks": set[str](),
+    "_sources": {"_checks"},
+    "config": {"_checks", "_sources"},
+    "_policy": {"config", "_checks", "_sources"},
+    "policy": {"_policy", "config", "_checks", "_sources"},
+    "events": {"_policy", "config", "_checks", "_sources"},
 }
 #: Who waits. The others can be driven without a loop.
 AWAKE = {"_http", "standalone", ""}

@@ -76,6 +76,20 @@ class Call:
         """Bytes that the call keeps while it waits: its body, and what it may end with."""
         return 0
 
+    def limit(self, total: float | None) -> None:
+        """Set the deadline: by the seconds that the call may take, and by `retry_for`.
+
+        Both are planned for alike. What ends an attempt at its total time is the caller's.
+        """
+        longest = self.origin.config.retry_for
+        if longest is None or (total is not None and total < longest):
+            longest = total
+        self.deadline = None if longest is None else self.started + longest
+
+    def is_late(self, now: float) -> bool:
+        """Whether no retry may begin any more."""
+        return self.deadline is not None and now > self.deadline
+
     @property
     def resends(self) -> int:
         """Requests sent before the newest one, for whatever reason."""
@@ -195,7 +209,7 @@ class CallDriver:
             if self._is_short(now) and not call.must_send:
                 return self._give_up(now, call, "memory_pressure")
             action = origin.policy.wake(now, call)
-            if action is SEND or (call.must_send and isinstance(action, GiveUp)):
+            if call.must_send and not isinstance(action, Wait):
                 return SEND
             return self._settle(now, call, action)
         except Exception as fault:
@@ -250,7 +264,10 @@ class CallDriver:
                 call.waited += action.seconds
         elif isinstance(action, GiveUp) and isinstance(action.reason, str):
             reason = reason or action.reason
-        elif not isinstance(action, Send):
+        elif isinstance(action, Send):
+            if call.attempts and not call.must_send and call.is_late(now):
+                reason = reason or "deadline"
+        else:
             raise TypeError(f"a policy must answer with Send, Wait or GiveUp, got {action!r}")
         if reason is None:
             return action
@@ -335,6 +352,13 @@ def checked_callable(name: str, value: _F) -> _F:
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
     return value
+
+
+def checked_sleep(sleep: _F) -> _F:
+    """The value itself, unless it blocks the loop; else a TypeError."""
+    if sleep is time.sleep:
+        raise TypeError("sleep must be awaitable, as asyncio.sleep is, got time.sleep")
+    return checked_callable("sleep", sleep)
 
 
 def checked_instance(name: str, value: _F, kind: type[object]) -> _F:

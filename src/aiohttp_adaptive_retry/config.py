@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import string
-from collections.abc import Collection, Iterable
+import dataclasses
+import os
+import typing
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack, cast
+
+from ._checks import (
+    ContradictionError,
+    flag,
+    known_names,
+    likely,
+    methods,
+    nearest,
+    number,
+    seconds,
+    shown,
+    span,
+    statuses,
+    whole,
+)
+from ._sources import of_environment, of_mapping
 
 __all__ = ("DEFAULT_RETRY_METHODS", "DEFAULT_RETRY_STATUSES", "AdaptiveConfig", "ConfigOverrides")
 
@@ -20,19 +37,14 @@ DEFAULT_RETRY_STATUSES: Final = frozenset(
     {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 )
 
-_TOKEN_CHARACTERS: Final = frozenset("!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters)
-
-# Upper ends catch a unit that was mixed up.
-_MOST_ITEMS: Final = 1_000_000_000
-_MOST_SECONDS: Final = 366 * 86_400.0
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdaptiveConfig:
     """Everything that can be set, checked when it is made; equal configs compare equal.
 
-    Durations are seconds as plain numbers; `window_duration` and `cleanup_interval` are timedeltas.
-    A wrong value raises `ValueError`, a wrong type `TypeError`; both name the field and the value.
+    Every duration is given in seconds or as a timedelta. It is kept in seconds, but for
+    `window_duration` and `cleanup_interval`, which are kept as timedeltas. A wrong value raises
+    `ValueError`, a wrong type or an unknown field `TypeError`; the text names field and value.
 
     Window and clean-up:
         window_size: attempts remembered for one origin, at 9 bytes each, 1 or more.
@@ -61,6 +73,8 @@ class AdaptiveConfig:
         attempt_timeout: seconds that one attempt may take until its response head, or None. None,
             as the session's timeouts are the caller's; a server that falls silent is noticed by
             this or by a `sock_read`.
+        retry_for: no retry begins later than so many seconds after its call did, or None. Waits
+            are planned for it as for a `ClientTimeout(total=...)`, which also ends attempts.
         backoff_base: mean of the first wait is half of this, in seconds, above zero. 0.2: a blip
             of 200 ms is over by the second retry.
         backoff_cap: longest wait that we choose, in seconds, at least `backoff_base`. 5.0: the
@@ -104,6 +118,10 @@ class AdaptiveConfig:
         Traceback (most recent call last):
             ...
         ValueError: window_size must be >= 1, got 0
+        >>> AdaptiveConfig(max_retries=2)
+        Traceback (most recent call last):
+            ...
+        TypeError: AdaptiveConfig has no field 'max_retries'; did you mean 'max_attempts'?
     """
 
     window_size: int = 1000
@@ -120,6 +138,7 @@ class AdaptiveConfig:
     retry_methods: Collection[str] = DEFAULT_RETRY_METHODS
     retry_statuses: Collection[int] = DEFAULT_RETRY_STATUSES
     attempt_timeout: float | None = None
+    retry_for: float | None = None
     backoff_base: float = 0.2
     backoff_cap: float = 5.0
     retry_after_cap: float = 30.0
@@ -136,46 +155,56 @@ class AdaptiveConfig:
     attempt_spans: bool = False
     admission: bool = False
 
+    def __init__(self, **fields: Unpack[ConfigOverrides]) -> None:
+        cls = type(self)
+        known_names(cls.__name__, fields, names_of(cls))
+        for field in dataclasses.fields(cls):
+            object.__setattr__(self, field.name, fields.get(field.name, field.default))
+        self.__post_init__()
+
     def __post_init__(self) -> None:
         for name in ("window_size", "cleanup_frequency", "max_attempts", "max_origins"):
-            _whole(name, getattr(self, name), 1)
-        _whole("pressure_window_size", self.pressure_window_size, 1)
-        _whole("max_held_calls", self.max_held_calls, 1)
-        _whole("max_labelled_origins", self.max_labelled_origins, 0)
-        _whole("max_error_type_length", self.max_error_type_length, 1, 1_000)
-        _whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
+            whole(name, getattr(self, name), 1)
+        whole("pressure_window_size", self.pressure_window_size, 1)
+        whole("max_held_calls", self.max_held_calls, 1)
+        whole("max_labelled_origins", self.max_labelled_origins, 0)
+        whole("max_error_type_length", self.max_error_type_length, 1, 1_000)
+        whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
         for name in ("window_duration", "cleanup_interval"):
-            if not isinstance(span := getattr(self, name), timedelta):
-                raise _wrong_type(name, "a timedelta", span)
-            if span <= timedelta(0):
-                raise ValueError(f"{name} must be > 0, got {span!r}")
+            self._keep(name, span(name, getattr(self, name)))
         for name in ("record_error_messages", "attempt_spans", "admission"):
-            if not isinstance(flag := getattr(self, name), bool):
-                raise _wrong_type(name, "True or False", flag)
-        _number("memory_threshold_mb", self.memory_threshold_mb)
+            flag(name, getattr(self, name))
+        number("memory_threshold_mb", self.memory_threshold_mb)
         if self.memory_baseline_mb is not None:
-            _number("memory_baseline_mb", self.memory_baseline_mb, least=0.0)
-        if self.attempt_timeout is not None:
-            _number("attempt_timeout", self.attempt_timeout, most=_MOST_SECONDS)
-        base, cap = self.backoff_base, self.backoff_cap
-        _number("backoff_base", base, most=_MOST_SECONDS)
-        _number("backoff_cap", cap, most=_MOST_SECONDS)
-        if cap < base:
-            raise ValueError(f"backoff_cap must be >= backoff_base ({base}), got {cap}")
-        _number("retry_after_cap", self.retry_after_cap, least=0.0, most=_MOST_SECONDS)
-        _number("hold_cap", self.hold_cap, least=0.0, most=_MOST_SECONDS)
-        _number("hold_share", self.hold_share, least=0.0, most=1.0)
-        _number("max_held_mb", self.max_held_mb)
-        most, initial = self.budget_capacity, self.budget_initial
-        _number("budget_capacity", most, least=1.0)
-        _number("budget_initial", initial, least=0.0)
-        if initial > most:
-            raise ValueError(f"budget_initial must be <= budget_capacity ({most}), got {initial}")
-        _number("budget_deposit", self.budget_deposit, least=0.0, most=1.0)
-        _number("budget_floor", self.budget_floor, least=0.0, most=1.0)
+            number("memory_baseline_mb", self.memory_baseline_mb, least=0.0)
+        for name in ("attempt_timeout", "retry_for"):
+            if (value := getattr(self, name)) is not None:
+                self._keep(name, seconds(name, value))
+        for name in ("backoff_base", "backoff_cap"):
+            self._keep(name, seconds(name, getattr(self, name)))
+        for name in ("retry_after_cap", "hold_cap"):
+            self._keep(name, seconds(name, getattr(self, name), least=0.0))
+        number("hold_share", self.hold_share, least=0.0, most=1.0)
+        number("max_held_mb", self.max_held_mb)
+        number("budget_capacity", self.budget_capacity, least=1.0)
+        number("budget_initial", self.budget_initial, least=0.0)
+        number("budget_deposit", self.budget_deposit, least=0.0, most=1.0)
+        number("budget_floor", self.budget_floor, least=0.0, most=1.0)
         # Copied, so that a set which the caller changes later changes nothing here.
-        object.__setattr__(self, "retry_methods", _methods(self.retry_methods))
-        object.__setattr__(self, "retry_statuses", _statuses(self.retry_statuses))
+        self._keep("retry_methods", methods("retry_methods", self.retry_methods))
+        self._keep("retry_statuses", statuses("retry_statuses", self.retry_statuses))
+        for small, large in _ORDERED:
+            least, most = getattr(self, small), getattr(self, large)
+            if most < least:
+                raise ContradictionError((small, least), (large, most), self._changed())
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _changed(self) -> set[str]:
+        """The fields that don't have their defaults."""
+        fields = dataclasses.fields(self)
+        return {field.name for field in fields if getattr(self, field.name) != field.default}
 
     @classmethod
     def interactive(cls, **overrides: Unpack[ConfigOverrides]) -> Self:
@@ -191,7 +220,7 @@ class AdaptiveConfig:
             "retry_after_cap": 0.5,
             "hold_cap": 0.0,
         }
-        return cls(**(preset | overrides))
+        return cls._on_top(preset, overrides)
 
     @classmethod
     def batch(cls, **overrides: Unpack[ConfigOverrides]) -> Self:
@@ -208,16 +237,90 @@ class AdaptiveConfig:
             "hold_cap": 60.0,
             "hold_share": 0.7,
         }
-        return cls(**(preset | overrides))
+        return cls._on_top(preset, overrides)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object]) -> Self:
+        """From fields and their values, as TOML and JSON give them: durations in seconds.
+
+        Lists do for sets. A field that is not there has its default. The errors are those of the
+        constructor.
+
+        >>> AdaptiveConfig.from_mapping({"max_attempts": 3, "retry_statuses": [503]}).max_attempts
+        3
+        """
+        return cls._on_top({}, cast(ConfigOverrides, of_mapping(mapping, names_of(cls))))
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = "ADAPTIVE_RETRY_", environ: Mapping[str, str] = os.environ
+    ) -> Self:
+        """From environment variables: `ADAPTIVE_RETRY_MAX_ATTEMPTS=3` sets `max_attempts`.
+
+        Durations are seconds, flags `true` or `false`, collections are separated by commas; `none`
+        is None. An empty variable counts as not set. An error names the variable; one that begins
+        with `prefix` and sets no field is an error too.
+
+        >>> AdaptiveConfig.from_env(environ={"ADAPTIVE_RETRY_HOLD_CAP": "0"}).hold_cap
+        0.0
+        """
+        hints = typing.get_type_hints(ConfigOverrides)
+        return of_environment(
+            prefix, environ, hints, lambda fields: cls._on_top({}, cast(ConfigOverrides, fields))
+        )
+
+    @classmethod
+    def _on_top(cls, base: ConfigOverrides, overrides: ConfigOverrides) -> Self:
+        """Of both; what is wrong with them together is told of the overrides."""
+        known_names(cls.__name__, overrides, names_of(cls))
+        try:
+            return cls(**(base | overrides))
+        except ContradictionError as contradiction:
+            raise contradiction.naming(overrides) from None
+
+
+def names_of(kind: type[AdaptiveConfig]) -> tuple[str, ...]:
+    """The names of a configuration's fields."""
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def configured(
+    owner: str, config: object, overrides: ConfigOverrides, beside: Collection[str] = ()
+) -> AdaptiveConfig:
+    """A config, or the defaults for None, with overrides on top; for constructors that take both.
+
+    `owner` is the class that is made, and `beside` the names of its other arguments.
+    """
+    if config is not None and not isinstance(config, AdaptiveConfig):
+        kind = "; for a mapping there is AdaptiveConfig.from_mapping"
+        hint = kind if isinstance(config, Mapping) else ""
+        raise TypeError(f"config must be an AdaptiveConfig or None, got {shown(config)}{hint}")
+    config = AdaptiveConfig() if config is None else config
+    if not overrides:
+        return config
+    names = names_of(type(config))
+    unknown = [name for name in overrides if name not in names]
+    if unknown:
+        hint = likely(nearest(unknown[0], (*names, *beside)))
+        raise TypeError(f"{owner} has no argument or field {unknown[0]!r}{hint}")
+    base = {name: getattr(config, name) for name in names}
+    return config._on_top(cast(ConfigOverrides, base), overrides)
+
+
+#: Pairs of fields, of which the first must not be greater than the second.
+_ORDERED: Final = (("backoff_base", "backoff_cap"), ("budget_initial", "budget_capacity"))
+
+#: What a duration may be given as.
+Seconds = float | timedelta
 
 
 class ConfigOverrides(TypedDict, total=False):
-    """AdaptiveConfig's fields once more, so that type checkers know them as keyword arguments."""
+    """AdaptiveConfig's fields once more, as what type checkers accept for them."""
 
     window_size: int
-    window_duration: timedelta
+    window_duration: Seconds
     cleanup_frequency: int
-    cleanup_interval: timedelta
+    cleanup_interval: Seconds
     memory_threshold_mb: float
     memory_baseline_mb: float | None
     pressure_window_size: int
@@ -227,11 +330,12 @@ class ConfigOverrides(TypedDict, total=False):
     max_attempts: int
     retry_methods: Collection[str]
     retry_statuses: Collection[int]
-    attempt_timeout: float | None
-    backoff_base: float
-    backoff_cap: float
-    retry_after_cap: float
-    hold_cap: float
+    attempt_timeout: Seconds | None
+    retry_for: Seconds | None
+    backoff_base: Seconds
+    backoff_cap: Seconds
+    retry_after_cap: Seconds
+    hold_cap: Seconds
     hold_share: float
     max_held_calls: int
     max_held_mb: float
@@ -243,66 +347,3 @@ class ConfigOverrides(TypedDict, total=False):
     max_labelled_origins: int
     attempt_spans: bool
     admission: bool
-
-
-def _shown(value: object) -> str:
-    """A value for an error text; a huge one is cut, and one that can't be shown is named."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<unprintable {type(value).__name__}>"
-    return text if len(text) <= 100 else text[:100] + "..."
-
-
-def _wrong_type(name: str, wanted: str, value: object) -> TypeError:
-    return TypeError(f"{name} must be {wanted}, got {_shown(value)} ({type(value).__name__})")
-
-
-def _whole(name: str, value: object, least: int, most: int = _MOST_ITEMS) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong_type(name, "an int", value)
-    if value < least:
-        raise ValueError(f"{name} must be >= {least}, got {_shown(value)}")
-    if value > most:
-        raise ValueError(f"{name} must be <= {most}, got {_shown(value)}")
-
-
-def _number(name: str, value: object, least: float | None = None, most: float = 1e12) -> None:
-    """Hold a finite number within these bounds; without `least`, above zero."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _wrong_type(name, "a number", value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    if least is None and value <= 0.0:
-        raise ValueError(f"{name} must be > 0, got {_shown(value)}")
-    if least is not None and value < least:
-        raise ValueError(f"{name} must be >= {least:g}, got {_shown(value)}")
-    if value > most:
-        raise ValueError(f"{name} must be <= {most:g}, got {_shown(value)}")
-
-
-def _members(name: str, value: Any, wanted: str) -> list[Any]:
-    # A str is an iterable of its letters, and bytes one of ints: both are always a slip.
-    if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable):
-        raise _wrong_type(name, wanted, value)
-    return list(value)
-
-
-def _methods(value: object) -> frozenset[str]:
-    methods = _members("retry_methods", value, "a collection of method names")
-    for method in methods:
-        if not isinstance(method, str):
-            raise _wrong_type("retry_methods", "a collection of method names", method)
-        if not method or not _TOKEN_CHARACTERS.issuperset(method):
-            raise ValueError(f"retry_methods must hold method names, got {_shown(method)}")
-    return frozenset(method.upper() for method in methods)
-
-
-def _statuses(value: object) -> frozenset[int]:
-    statuses = _members("retry_statuses", value, "a collection of status codes")
-    for status in statuses:
-        if not isinstance(status, int) or isinstance(status, bool):
-            raise _wrong_type("retry_statuses", "a collection of status codes", status)
-        if not 100 <= status <= 599:
-            raise ValueError(f"retry_statuses must lie in 100 to 599, got {_shown(status)}")
-    return frozenset(int(status) for status in statuses)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import random as _random
 import time
@@ -11,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
 
-from ._call import Call, CallDriver, SafeClock, checked_callable
+from ._call import Call, CallDriver, SafeClock, checked_callable, checked_sleep
 from ._errors import OriginUnavailable, error_name, error_text
 from ._origin.counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
@@ -21,7 +20,7 @@ from ._origin.sweeper import Sweeper
 from ._origin.window import Window
 from ._policy.cost import full_jitter
 from ._policy.protocol import Action, AttemptOutcome, GiveUp, Wait
-from .config import AdaptiveConfig, ConfigOverrides
+from .config import AdaptiveConfig, ConfigOverrides, configured
 from .policy import make_adaptive_policy
 
 __all__ = ("AdaptiveStrategy", "StrategyCall")
@@ -67,12 +66,11 @@ class AdaptiveStrategy:
         random: Callable[[], float] = _random.random,
         **overrides: Unpack[ConfigOverrides],
     ) -> None:
-        if config is not None and not isinstance(config, AdaptiveConfig):
-            raise TypeError(f"config must be an AdaptiveConfig or None, got {config!r}")
-        self.config = config = dataclasses.replace(config or AdaptiveConfig(), **overrides)
+        own = ("clock", "sleep", "random")
+        self.config = config = configured("AdaptiveStrategy", config, overrides, own)
         faults = Faults()
         self._now = now = SafeClock(checked_callable("clock", clock), faults)
-        self._sleep = checked_callable("sleep", sleep)
+        self._sleep = checked_sleep(sleep)
         self._random = checked_callable("random", random)
         self._catalogue = ErrorCatalogue(config.max_error_type_length)
         counters = Counters(0, faults).of_label(OTHER_LABEL)
@@ -161,7 +159,10 @@ class AdaptiveStrategy:
         """The call of this task that was granted a retry, else a new one."""
         task = _current_task()
         call = None if task is None else self._open.pop(task, None)
-        return Call(self._origin, now, now, attempts=1) if call is None else call
+        if call is None:
+            call = Call(self._origin, now, now, attempts=1)
+            call.limit(None)
+        return call
 
     def _failed(self, now: float, call: Call, error: Exception, **more: bool) -> Action:
         """Tell the driver of a failed attempt; `more` are fields of its `AttemptOutcome`."""
@@ -201,6 +202,7 @@ class StrategyCall:
         self._strategy, self._driver, self._now = strategy, strategy._driver, strategy._now
         now = strategy._now()
         self._call = Call(strategy._origin, now, now)
+        self._call.limit(None)
         # The exception that was told last, as long as the call is open.
         self._told: BaseException | None = None
 

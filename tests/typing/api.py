@@ -69,6 +69,12 @@ def configured() -> None:
     """Sets, lists and tuples are collections; ints are numbers."""
     AdaptiveConfig(retry_methods={"GET"}, retry_statuses=[503], memory_threshold_mb=50)
     AdaptiveConfig(retry_methods=("GET", "POST"), attempt_timeout=2, cleanup_interval=timedelta(1))
+    AdaptiveConfig(window_duration=1800, hold_cap=timedelta(minutes=1), retry_for=timedelta(1))
+    AdaptiveRetryMiddleware(max_attempts=3, attempt_timeout=timedelta(seconds=2), retry_for=30)
+    assert_type(AdaptiveConfig(window_duration=1800).window_duration, timedelta)
+    assert_type(AdaptiveConfig(hold_cap=timedelta(minutes=1)).hold_cap, float)
+    assert_type(AdaptiveConfig.from_mapping({"max_attempts": 3}), AdaptiveConfig)
+    assert_type(AdaptiveConfig.from_env(environ={"ADAPTIVE_RETRY_HOLD_CAP": "0"}), AdaptiveConfig)
     assert_type(AdaptiveConfig.interactive(), AdaptiveConfig)
     assert_type(AdaptiveConfig.batch(max_attempts=20, hold_share=0.5), AdaptiveConfig)
     with configure("shop", traces=True) as export:
@@ -77,16 +83,18 @@ def configured() -> None:
 
 def wrong() -> None:
     """What a checker must refuse."""
-    AdaptiveConfig(5)  # type: ignore[call-arg]
+    AdaptiveConfig(object())  # type: ignore[arg-type, call-arg]
     AdaptiveConfig(window_size="100")  # type: ignore[arg-type]
     AdaptiveConfig(window_siz=100)  # type: ignore[call-arg]
-    AdaptiveConfig(window_duration=30)  # type: ignore[arg-type]
+    AdaptiveConfig(window_duration="30")  # type: ignore[arg-type]
     AdaptiveConfig().window_size = 5  # type: ignore[misc]
     AdaptiveConfig.interactive(max_atempts=5)  # type: ignore[call-arg]
     AdaptiveConfig.batch(hold_cap="60")  # type: ignore[arg-type]
     AdaptiveStrategy(max_attempt=5)  # type: ignore[call-arg]
     AdaptiveStrategy(max_attempts=None)  # type: ignore[arg-type]
-    AdaptiveRetryMiddleware(max_attempts=5)  # type: ignore[call-arg]
+    AdaptiveRetryMiddleware(max_attempt=5)  # type: ignore[call-arg]
+    AdaptiveRetryMiddleware(max_attempts="5")  # type: ignore[arg-type]
+    AdaptiveRetryMiddleware(None, 5)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(clock=1.0)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware().config = AdaptiveConfig()  # type: ignore[misc]
     AdaptiveStrategy().recent_attempts.append(None)  # type: ignore[attr-defined]

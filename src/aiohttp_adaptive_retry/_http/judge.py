@@ -99,8 +99,7 @@ class Judge:
                         self._runs.redirected(request, handler, location, started, sent, now)
                     return action
             if call.attempts == 1:
-                total = total_timeout(request, call.handler)
-                call.deadline = None if total is None else call.started + total
+                call.limit(total_timeout(request, call.handler))
                 given = request.headers
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)

@@ -10,29 +10,44 @@ import math
 import random as _random
 import time
 from collections.abc import Awaitable, Callable, Container
+from typing import TYPE_CHECKING, Final, Never, Unpack
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from .._call import checked_callable, checked_instance
+from .._origin.registry import Origin
 from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
-from ..config import AdaptiveConfig
+from ..config import AdaptiveConfig, ConfigOverrides, configured
 from .body import watch_upload
 from .call import _HttpCall
+from .misuse import MisuseError, of_server, refuse_arguments, refuse_server, warn_of_two
 from .pool import NO_QUEUE, Queue, mark_used
 from .replay import REDIRECTS, Run
 from .retries import Retries
 from .verdict import Classify, Verdicts
+
+#: What the middleware takes by name beside the fields of its configuration.
+_BESIDE: Final = (
+    "classify",
+    "policy",
+    "meter_provider",
+    "tracer_provider",
+    "clock",
+    "sleep",
+    "random",
+)
 
 
 class AdaptiveRetryMiddleware(Retries):
     """Retries what a retry can mend, within a budget per origin; for `ClientSession(middlewares=)`.
 
     Args:
-        config: what can be set; None for the defaults.
+        config: what can be set; None for the defaults. See also `AdaptiveConfig.interactive`,
+            `batch`, `from_mapping` and `from_env`.
         classify: says of every response head what it is: a `Verdict`, or None for the built-in
             rules. A plain function, or a coroutine function that may read the body; the caller can
             still read it in every way. If it raises, or returns anything else, the built-in rules
@@ -44,9 +59,10 @@ class AdaptiveRetryMiddleware(Retries):
         tracer_provider: where the spans of `attempt_spans` go; None for the global one.
         clock: monotonic seconds. sleep: an awaitable pause of so many seconds. random: a number
             from 0 to 1, for jitter. For tests and simulations.
+        **overrides: fields of `AdaptiveConfig`, on top of `config`: `max_attempts=3`.
 
     Raises:
-        TypeError: an argument is of a wrong type.
+        TypeError, ValueError: a field or an argument is wrong; the text names it and its value.
 
     One object serves any number of sessions on one loop at a time; there is nothing to close. A
     success costs one origin look-up, two clock readings, one ring write and a few integers. When
@@ -58,7 +74,7 @@ class AdaptiveRetryMiddleware(Retries):
     def __init__(
         self,
         config: AdaptiveConfig | None = None,
-        *,
+        *beside: Never,
         classify: Classify | None = None,
         policy: Callable[[str], Policy] | None = None,
         meter_provider: MeterProvider | None = None,
@@ -66,8 +82,11 @@ class AdaptiveRetryMiddleware(Retries):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = _random.random,
+        **overrides: Unpack[ConfigOverrides],
     ) -> None:
-        config = checked_instance("config", config, AdaptiveConfig) or AdaptiveConfig()
+        name = type(self).__name__
+        refuse_arguments(name, config, beside)
+        config = configured(name, config, overrides, _BESIDE)
         checked_instance("meter_provider", meter_provider, MeterProvider)
         checked_instance("tracer_provider", tracer_provider, TracerProvider)
         super().__init__(config, policy, tracer_provider, clock, sleep, random)
@@ -80,7 +99,17 @@ class AdaptiveRetryMiddleware(Retries):
             self._verdicts = Verdicts(checked_callable("classify", classify), self._faults)
             self._plain, self._special = 0, range(1000)
         self._asks_first = config.admission or policy is not None
+        # It was told that another of ours is in the same chain.
+        self._told = False
         Telemetry(self, self._registry, meter_provider)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            # A web application asks its middlewares so when it starts. Nothing else has this name.
+            if name == "__middleware_version__":
+                raise MisuseError(of_server(type(self).__name__))
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def config(self) -> AdaptiveConfig:
@@ -93,6 +122,12 @@ class AdaptiveRetryMiddleware(Retries):
 
     def __repr__(self) -> str:
         return f"<AdaptiveRetryMiddleware origins={len(self._registry)}>"
+
+    def _met(self, request: ClientRequest, handler: ClientHandlerType) -> Origin:
+        """An origin that is new, or spelt in another way; a time to look how we are attached."""
+        refuse_server(type(self).__name__, request)
+        self._told = self._told or warn_of_two(AdaptiveRetryMiddleware, handler)
+        return self._registry.find(request.url)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, and again where that is worth it. aiohttp calls this."""
@@ -111,7 +146,7 @@ class AdaptiveRetryMiddleware(Retries):
             # `find` in line, as this is where nearly all calls come by.
             origin = registry.table.get(url.host_port_subcomponent)
             if origin is None or origin.scheme != url.scheme:
-                origin = registry.find(url)
+                origin = self._met(request, handler)
             elif origin is not registry.newest:
                 registry.touch(origin)
             body = None
@@ -133,7 +168,10 @@ class AdaptiveRetryMiddleware(Retries):
             except Exception:
                 started, queue = self._now(), self._attempts.queue(request, handler)
             origin.begun += 1
+        except MisuseError:
+            raise
         except Exception as error:
+            refuse_server(type(self).__name__, request)
             self._faults(error)
             origin = None
         if origin is None:

@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import ClientResponse, hdrs
 from opentelemetry.trace import TracerProvider
 
-from .._call import CallDriver, SafeClock, checked_callable
+from .._call import CallDriver, SafeClock, checked_callable, checked_sleep
 from .._errors import OriginUnavailable
 from .._origin.counters import Faults
 from .._origin.registry import Registry
@@ -55,7 +55,7 @@ class Retries:
     ) -> None:
         self._config = config
         self._clock = checked_callable("clock", clock)
-        self._sleep = checked_callable("sleep", sleep)
+        self._sleep = checked_sleep(sleep)
         checked_callable("random", random)
         checked_callable("policy", policy or make_adaptive_policy)
         self._faults = faults = Faults()
@@ -176,8 +176,7 @@ class Retries:
     async def _admitted(self, call: _HttpCall) -> None:
         """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
         try:
-            total = total_timeout(call.request, call.handler)
-            call.deadline = None if total is None else call.started + total
+            call.limit(total_timeout(call.request, call.handler))
             self._layers.arrived(call, self._now())
         except Exception as fault:
             self._faults(fault)
