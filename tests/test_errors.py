@@ -39,6 +39,12 @@ SECRETS = ("hunter2", "s3cr3t", "private", "sid=1")
         "wss://hunter2@api.example.com:8443/s3cr3t",
         "HTTPS://API.EXAMPLE.COM:8443/PRIVATE/s3cr3t",
         "(https://api.example.com:8443/private/%20(s3cr3t))",
+        "https://api.example.com:8443/Orders('private')?$filter=name+eq+'s3cr3t'&token=hunter2",
+        "https://us'er:hunter2@api.example.com:8443/private",
+        'https://api.example.com:8443"private"',
+        "https://api.example.com:8443\\private",
+        "https://api.example.com:8443/a,https://private/s3cr3t",
+        "seen: {'url': 'https://api.example.com:8443/private?token=s3cr3t','token':'hunter2'}",
     ],
 )
 def test_urls_in_texts_lose_all_but_scheme_host_and_port(text: str) -> None:
@@ -90,22 +96,55 @@ def test_a_long_text_costs_its_length_and_not_its_square() -> None:
         assert len(error_text(ValueError(text), 100_000)) <= 100_000
 
 
+#: Whatever may stand in a URL as people write it, or in one that is none.
+IN_URLS = st.text("abcXYZ019-._~%!$&'()*+,;=:@/?#[]|^`{}\"\\\u00e4\x00", max_size=40)
+
+
 @given(
-    user=st.text("abcXYZ019-_", min_size=1, max_size=20),
-    path=st.text("abcXYZ019-_/%.", max_size=40),
-    query=st.text("abcXYZ019-_=&%", max_size=40),
+    scheme=st.sampled_from(["http", "https", "HTTPS", "wss", "redis", "postgresql+asyncpg"]),
+    user=st.text("abcXYZ019-_~!$&'()*+,;=%.\"", max_size=20),
+    port=st.sampled_from(["", ":1", ":8443"]),
+    start=st.sampled_from(["/", "?", "#", "'", '"', "\\", ",", ")", ";", "/'", '?"']),
+    rest=IN_URLS,
     before=st.text(max_size=20),
+    after=st.sampled_from(["", " end", "\n", ">", "\t<b>"]),
     length=st.integers(1, 300),
 )
 def test_no_part_of_a_url_survives(
-    user: str, path: str, query: str, before: str, length: int
+    scheme: str,
+    user: str,
+    port: str,
+    start: str,
+    rest: str,
+    before: str,
+    after: str,
+    length: int,
 ) -> None:
-    """Whatever stands around it, the URL comes down to its origin, at any cut."""
-    url = f"https://{user}:pw@host.example/SECRET{path}?SECRET{query}"
-    text = error_text(ValueError(f"{before} {url} end"), length)
+    """Whatever stands in it and around it, a URL comes down to its origin, at any cut."""
+    userinfo = f"{user}:PASSWORD@" if user else ""
+    url = f"{scheme}://{userinfo}host.example{port}{start}{rest}SECRET"
+    # A URL that is the end of another one goes with that one.
+    text = error_text(ValueError(f"{before.replace('://', '')} {url}{after}"), length)
     assert "SECRET" not in text
-    assert ":pw" not in text
+    assert "PASSWORD" not in text
     assert len(text) <= length
+    if length == 300 and not set("@:") & set(rest):
+        assert f"{scheme}://host.example{port}" in text
+
+
+@pytest.mark.parametrize("userinfo", ["me:pa/ss", "me:pa?ss", "me:pa#ss", "m'e:pa/s's"])
+def test_a_password_that_breaks_the_url_is_not_kept(userinfo: str) -> None:
+    """An unquoted slash makes a host of the user's name; then nothing but the scheme is kept."""
+    text = error_text(ValueError(f"no route to https://{userinfo}@host.example/x now"), 200)
+    assert text == "no route to https:// now"
+
+
+@pytest.mark.parametrize(
+    "host", ["[::1]:8080", "[fe80::1%25eth0]", "127.0.0.1:1", "b\u00fccher.example"]
+)
+def test_hosts_of_all_kinds_are_kept(host: str) -> None:
+    """Addresses and names in any script stay whole."""
+    assert error_text(ValueError(f"to http://{host}/p?q now"), 200) == f"to http://{host} now"
 
 
 def test_origin_unavailable_makes_aiohttp_run_nothing_twice() -> None:

@@ -50,12 +50,25 @@ def is_answer(error: aiohttp.ClientResponseError) -> bool:
     return not parsing and isinstance(error.status, int) and 100 <= error.status <= 599
 
 
-# Path, query and fragment end at white space, a quote or an angle bracket.
-_URL: Final = re.compile(
-    # Bounded, or a long run of letters would cost the square of its length.
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,15}://)(?:[^\s/?#'\"<>]*@)?(?P<host>[^\s/?#'\"<>@]*)"
-    r"(?:[/?#][^\s'\"<>]*)?"
-)
+# A URL ends at white space or an angle bracket, which no URL may hold. Quotes, brackets and commas
+# are legal in a path and a query. The scheme's length is bounded, or a long run of letters would
+# cost the square of its length.
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,15}://)([^\s<>]*)")
+# A host ends at what none may hold; a port is a number.
+_HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~\-]*\]|[^\s:'\"`(){}\[\]|,;\\]*)(?::\d+)?")
+
+
+def _origin_of(url: re.Match[str]) -> str:
+    """What is kept of a URL: scheme, host and port."""
+    scheme, rest = url.groups()
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+    host = authority.rpartition("@")[2]
+    known = _HOST.match(host)
+    end = 0 if known is None else known.end()
+    if ":" in host[end:] and "@" in rest:
+        # A password that holds a slash, so this was no host.
+        return scheme
+    return scheme + host[:end]
 
 
 def error_text(error: BaseException, max_length: int) -> str:
@@ -86,4 +99,4 @@ def without_paths(text: str, max_length: int) -> str:
         return text[:max_length]
     # A text can be of any size, so it is cut before the search. A URL that is cut keeps its scheme
     # in front, and is still found.
-    return _URL.sub(r"\g<scheme>\g<host>", text[: 4 * max_length + 1024])[:max_length]
+    return _URL.sub(_origin_of, text[: 4 * max_length + 1024])[:max_length]
