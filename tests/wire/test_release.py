@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 
 import aiohttp
 import pytest
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.http_exceptions import (
+    ContentEncodingError,
+    ContentLengthError,
+    PayloadEncodingError,
+    TransferEncodingError,
+)
 
 from ..kit.calls import books, is_idle, lavish, retrying
 from ..kit.clock import Clock
@@ -187,3 +197,87 @@ async def test_a_failed_attempt_leaves_no_connection_either(
     assert server.hits == 3
     books(retry, server.hits, failed_after_retry=1)
     await is_idle(session)
+
+
+#: What a body has been seen to end with, and what it never should.
+BODY_ERRORS: list[Exception] = [
+    TransferEncodingError("zz"),
+    ContentLengthError("too short"),
+    ContentEncodingError("no gzip"),
+    PayloadEncodingError("broken"),
+    aiohttp.ClientPayloadError("not completed"),
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.SocketTimeoutError("too slow"),
+    ConnectionResetError(104, "reset"),
+    ValueError("a digit is none"),
+    RuntimeError("anything at all"),
+    EOFError(),
+]
+
+
+@pytest.mark.parametrize("error", BODY_ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("in_trouble", [False, True])
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_body_that_is_thrown_away_never_replaces_the_answer(
+    error: Exception, in_trouble: bool, later: bool, serve: Serve, open_session: Open
+) -> None:
+    """Whatever reading raises, the call is retried as without a body, and ends with its answer."""
+    unfinished = raw(b"HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nhalf", then="hang")
+    server = await serve(*[close()] * 4 * in_trouble, unfinished)
+
+    async def breaking(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        response = await handler(request)
+        if later:
+            asyncio.get_running_loop().call_later(0.01, response.content.set_exception, error)
+        else:
+            response.content.set_exception(error)
+        return response
+
+    session = open_session(retry := lavish(max_attempts=2), breaking)
+    for _ in range(2 * in_trouble):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await session.get(server.url)
+    hits = server.hits
+    answer = await session.get(server.url)
+    assert answer.status == 503
+    assert server.hits == hits + 2
+    assert retry.snapshot().faults == 0
+    answer.release()
+
+
+def test_the_same_with_the_parser_in_python() -> None:
+    """A chunk that is none, in a packet of its own: the caller gets the 503, and not its body."""
+    script = """
+import asyncio, aiohttp
+from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
+from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware
+assert HttpResponseParser is HttpResponseParserPy
+hits = 0
+
+async def broken(reader, writer):
+    global hits
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    hits += 1
+    writer.write(b"HTTP/1.1 503 No\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
+    await writer.drain()
+    await asyncio.sleep(0.01)
+    writer.write(b"zz\\r\\nhello\\r\\n0\\r\\n\\r\\n")
+    await reader.read()
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(broken, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    retry = AdaptiveRetryMiddleware(AdaptiveConfig(max_attempts=2, backoff_base=0.01))
+    async with aiohttp.ClientSession(middlewares=[retry]) as session:
+        async with session.get(f"http://127.0.0.1:{port}/") as answer:
+            print(answer.status, hits)
+    server.close()
+
+asyncio.run(main())
+"""
+    environment = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("503 2\n", "")

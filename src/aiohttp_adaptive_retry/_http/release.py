@@ -27,8 +27,9 @@ async def arrive(response: ClientResponse) -> None:
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
             await response.content.wait_eof()
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        # Only our own timeout: here the call's deadline comes as a cancellation.
+    except Exception:
+        # Whatever becomes of the body, the answer stands. aiohttp's parsers raise more than
+        # `ClientError` here. The call's deadline comes as a cancellation.
         pass
 
 
@@ -47,9 +48,10 @@ async def discard(response: ClientResponse) -> None:
                     read += len(await content.readany())
     except aiohttp.ClientError:
         pass
-    except OSError as error:
-        # A bare TimeoutError that is not ours is the call's deadline. aiohttp raises that error
-        # only once: who swallows it sends the next attempt after the deadline.
+    except Exception as error:
+        # Whatever becomes of the body, nobody will read it. But a bare TimeoutError that is not
+        # ours is the call's deadline. aiohttp raises that error only once: who swallows it sends
+        # the next attempt after the deadline.
         if isinstance(error, TimeoutError) and not scope.expired():
             raise
     finally:
