@@ -237,6 +237,8 @@ def main() -> int:
     """Run the demo with what the command line and the environment say."""
     options = parse()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    # That the origin is down is what the display shows.
+    logging.getLogger("aiohttp_adaptive_retry").setLevel(logging.ERROR)
     console = view.make_console(interactive=sys.stdout.isatty())
     export = None
     try:

@@ -11,6 +11,7 @@ from ._origin.recent import AttemptRecord
 from ._telemetry.scope import VERSION
 from ._telemetry.snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
 from .config import AdaptiveConfig
+from .events import CallReport, RetryEvent, report
 from .standalone import AdaptiveStrategy
 
 __all__ = (
@@ -18,13 +19,16 @@ __all__ = (
     "AdaptiveRetryMiddleware",
     "AdaptiveStrategy",
     "AttemptRecord",
+    "CallReport",
     "MemorySnapshot",
     "OriginSnapshot",
     "OriginUnavailable",
     "RequestCounts",
+    "RetryEvent",
     "Snapshot",
     "Verdict",
     "__version__",
+    "report",
 )
 
 __version__ = VERSION

@@ -8,12 +8,15 @@ would without us.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
+from ._origin.call import Call as Call
+from ._origin.call import Watcher
 from ._origin.counters import ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
 from ._origin.registry import Origin
@@ -22,9 +25,20 @@ from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
 from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
 from .config import AdaptiveConfig
-from .events import CallResult, Label
+from .events import CallResult, EventKind
 
 _F = TypeVar("_F")
+
+_is_enabled: Final = logging.getLogger("aiohttp_adaptive_retry").isEnabledFor
+#: The log's level for what is told. Mended calls are told to listeners alone.
+_LEVELS: Final[dict[EventKind, int]] = {
+    "retry": logging.DEBUG,
+    "hold": logging.DEBUG,
+    "give_up": logging.INFO,
+    "mended": logging.NOTSET,
+}
+# What nobody is told of.
+_UNTOLD: Final = ("first_success", "ignored")
 
 # A fault of our own ends the call; it is counted as a fault, and not as a reason.
 _FAULT: Final = GiveUp("fault")
@@ -49,59 +63,6 @@ class SafeClock:
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One call, once it is more than a first success: the `CallView` of policies."""
-
-    origin: Origin
-    #: When it began, and when its newest attempt was sent.
-    started: float
-    sent_at: float
-    #: Attempts sent so far, and requests sent before a redirect led here.
-    attempts: int = 0
-    requests_before: int = 0
-    #: When the call must have ended; None for never.
-    deadline: float | None = None
-    state: Any = None
-    #: Seconds of waiting that were asked for since the newest attempt failed.
-    waited: float = 0.0
-    #: What the newest attempt brought is let go of, so the call can't end without another one.
-    must_send: bool = False
-    ended: bool = False
-    #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
-    is_resend: bool = False
-    #: While it waits: the bytes that it was counted with in `WaitingCalls`.
-    waits_with: int | None = None
-
-    def kept_bytes(self) -> int:
-        """Bytes that the call keeps while it waits: its body, and what it may end with."""
-        return 0
-
-    def limit(self, total: float | None) -> None:
-        """Set the deadline: by the seconds that the call may take, and by `retry_for`.
-
-        Both are planned for alike. What ends an attempt at its total time is the caller's.
-        """
-        longest = self.origin.config.retry_for
-        if longest is None or (total is not None and total < longest):
-            longest = total
-        self.deadline = None if longest is None else self.started + longest
-
-    def is_late(self, now: float) -> bool:
-        """Whether no retry may begin any more."""
-        return self.deadline is not None and now > self.deadline
-
-    @property
-    def resends(self) -> int:
-        """Requests sent before the newest one, for whatever reason."""
-        return self.requests_before + self.attempts - 1
-
-    @property
-    def label(self) -> Label:
-        """What the call's origin is counted under."""
-        return self.origin.counters.label
-
-
-@dataclass(slots=True, eq=False)
 class CallDriver:
     """Drives the calls of one middleware, strategy or simulated client. One loop; O(1).
 
@@ -117,6 +78,7 @@ class CallDriver:
     _faults: Faults
     #: Those of all origins, where there are several.
     waiting: InitVar[WaitingCalls | None] = None
+    _watcher: Watcher | None = None
     _waiting: WaitingCalls = field(init=False)
 
     def __post_init__(self, waiting: WaitingCalls | None) -> None:
@@ -137,6 +99,7 @@ class CallDriver:
         call.attempts += 1
         call.sent_at = now
         waited, call.waited = call.waited, 0.0
+        call.is_held = call.is_announced = False
         if call.attempts > 1:
             try:
                 for listener in call.origin.listeners:
@@ -171,6 +134,8 @@ class CallDriver:
             if outcome.ok:
                 origin.window.append(now, OK)
                 origin.policy.outcome(now, call, outcome)
+                if origin.mood is not None or not now < origin.policy.quiet_until:
+                    self._look(now, origin)
                 self._end(now, call, success)
                 return SEND
             code, name = self._catalogue.entry(outcome.error_type)
@@ -185,6 +150,8 @@ class CallDriver:
                 outcome = outcome._replace(error_type=name, replayable=obstacle is None)
             call.must_send = not outcome.can_wait
             call.waited = 0.0
+            call.error_types += (name,)
+            call.retry_after = outcome.retry_after
             for listener in origin.listeners:
                 listener.attempt_failed(call, outcome)
             origin.window.append(now, code)
@@ -196,6 +163,7 @@ class CallDriver:
                 asked = outcome.retry_after
                 if asked is not None and asked > self._config.retry_after_cap:
                     obstacle = "retry_after"
+            self._look(now, origin)
             return self._settle(now, call, action, obstacle)
         except Exception as fault:
             return self._broken(now, call, fault, success if outcome.ok else _failure(call))
@@ -206,10 +174,16 @@ class CallDriver:
             origin = call.origin
             if origin.window.end - origin.window.appended != origin.caught_up:
                 _catch_up(origin)
+            seconds = now - call.waits_since
+            if seconds > 0.0:
+                call.total_waited += seconds
+                call.total_held += seconds if call.is_held else 0.0
             if self._is_short(now) and not call.must_send:
                 return self._give_up(now, call, "memory_pressure")
             action = origin.policy.wake(now, call)
             if call.must_send and not isinstance(action, Wait):
+                if not call.is_announced:
+                    self._tell("retry", now, call)
                 return SEND
             return self._settle(now, call, action)
         except Exception as fault:
@@ -236,6 +210,8 @@ class CallDriver:
                 _catch_up(origin)
             origin.window.append(now, OK)
             origin.policy.succeeded(now, latency)
+            if origin.mood is not None or not now < origin.policy.quiet_until:
+                self._look(now, origin)
             self.count(now, origin)
         except Exception as fault:
             self._faults(fault)
@@ -262,14 +238,23 @@ class CallDriver:
                     else:
                         reason = "memory_pressure"
                 call.waited += action.seconds
+                call.waits_since = now
+                if call.must_send:
+                    call.is_held = False
+                elif not call.is_held and reason is None:
+                    call.is_held = True
+                    self._tell("hold", now, call, action.seconds)
         elif isinstance(action, GiveUp) and isinstance(action.reason, str):
             reason = reason or action.reason
         elif isinstance(action, Send):
+            call.is_held = False
             if call.attempts and not call.must_send and call.is_late(now):
                 reason = reason or "deadline"
         else:
             raise TypeError(f"a policy must answer with Send, Wait or GiveUp, got {action!r}")
         if reason is None:
+            if not call.is_held and not call.is_announced and call.attempts:
+                self._tell("retry", now, call, getattr(action, "seconds", 0.0))
             return action
         if not isinstance(action, GiveUp):
             return self._give_up(now, call, reason)
@@ -318,7 +303,27 @@ class CallDriver:
         origin.ended += 1
         for listener in origin.listeners:
             listener.call_ended(call, result, reason)
+        if result == "retry_success":
+            self._tell("mended", now, call)
+        elif result not in _UNTOLD:
+            call.reason = reason or _FAULT.reason
+            self._tell("give_up", now, call, reason=call.reason)
         self.count(now, origin)
+
+    def _tell(
+        self, kind: EventKind, now: float, call: Call, delay: float = 0.0, reason: str | None = None
+    ) -> None:
+        """Tell the watcher, if anybody wants to know."""
+        call.is_announced = kind == "retry"
+        watcher = self._watcher
+        if watcher is not None and (watcher.is_listening or _is_enabled(_LEVELS[kind])):
+            watcher.tell(kind, now, call, delay, reason)
+
+    def _look(self, now: float, origin: Origin) -> None:
+        """Have the watcher look at an origin's state, if anybody wants to know."""
+        watcher = self._watcher
+        if watcher is not None and (watcher.is_listening or _is_enabled(logging.WARNING)):
+            watcher.look(now, origin)
 
     def count(self, now: float, origin: Origin) -> None:
         """Count an operation, and those of the fast path before it; tick if that is due."""

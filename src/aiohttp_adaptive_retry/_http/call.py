@@ -55,6 +55,11 @@ class _HttpCall(Call):
         self.request.response = None
         return outcome if self.brought <= KEPT_BYTES else outcome._replace(can_wait=False)
 
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return self.request.method
+
     def follow(self, earlier: Run) -> None:
         """Go on with a call that a redirect led here."""
         self.started = earlier.started

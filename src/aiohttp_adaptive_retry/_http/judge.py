@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Final
@@ -13,6 +14,7 @@ from .._errors import error_text
 from .._origin.counters import Faults
 from .._policy.protocol import Action, AttemptOutcome, GiveUp
 from ..config import AdaptiveConfig
+from ..events import NOTE, REPORT, CallReport
 from .call import _HttpCall
 from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
@@ -20,6 +22,7 @@ from .pool import ended_in_queue
 from .replay import REDIRECTS, Runs, total_timeout
 from .verdict import Verdict
 
+_log: Final = logging.getLogger("aiohttp_adaptive_retry")
 _OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
 
 
@@ -71,6 +74,11 @@ class Judge:
                 outcome = self._classifier.error(result, latency, request)
                 if outcome is None:
                     driver.cancel(now, call)
+                    if call.error_types and isinstance(result, Exception):
+                        # A bare TimeoutError is the call's deadline.
+                        late = isinstance(result, TimeoutError)
+                        call.reason = "deadline" if late else "not_retryable"
+                        self.report(call, result)
                     return _OVER
                 if outcome.ok:
                     return driver.outcome(now, call, outcome)
@@ -97,6 +105,8 @@ class Judge:
                     if location and result.status in REDIRECTS:
                         handler, started, sent = call.handler, call.started, call.resends + 1
                         self._runs.redirected(request, handler, location, started, sent, now)
+                    if call.error_types:
+                        self.report(call, result)
                     return action
             if call.attempts == 1:
                 call.limit(total_timeout(request, call.handler))
@@ -106,8 +116,10 @@ class Judge:
             obstacle = self._classifier.obstacle(request, call.body, result, outcome)
             outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
-            if call.ended and isinstance(result, BaseException):
-                self._runs.failed(request, call.handler, result, now)
+            if call.ended:
+                self.report(call, result)
+                if isinstance(result, BaseException):
+                    self._runs.failed(request, call.handler, result, now)
         except Exception as fault:
             # Our own bookkeeping failed: the call ends as it would without us.
             self._faults(fault)
@@ -115,3 +127,29 @@ class Judge:
             call.ended = True
             return _OVER
         return action
+
+    def report(self, call: _HttpCall, result: ClientResponse | BaseException) -> None:
+        """Put a report on what a call ends with, and a note on an exception.
+
+        An exception that ends several calls has the report and the note of the last one.
+        """
+        try:
+            found = CallReport(
+                call.attempts,
+                max(0.0, self._now() - call.started),
+                call.total_waited,
+                call.total_held,
+                call.reason,
+                call.retry_after,
+                call.error_types,
+            )
+            # As a plain tuple: an exception can be unpickled where this package is not.
+            result.__dict__[REPORT] = tuple(found)
+            if isinstance(result, BaseException):
+                notes = getattr(result, "__notes__", None)
+                if isinstance(notes, list):
+                    notes[:] = [note for note in notes if not str(note).startswith(NOTE)]
+                result.add_note(str(found))
+        except Exception as fault:
+            # An exception's own class may forbid it.
+            _log.debug("no report on %s (%s)", type(result).__name__, type(fault).__name__)

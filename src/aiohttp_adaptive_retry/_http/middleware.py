@@ -6,6 +6,7 @@ What comes after a failed first attempt is in retries.py.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import random as _random
 import time
@@ -22,6 +23,7 @@ from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
 from ..config import AdaptiveConfig, ConfigOverrides, configured
+from ..events import RetryEvent
 from .body import watch_upload
 from .call import _HttpCall
 from .misuse import MisuseError, of_server, refuse_arguments, refuse_server, warn_of_two
@@ -52,6 +54,9 @@ class AdaptiveRetryMiddleware(Retries):
             rules. A plain function, or a coroutine function that may read the body; the caller can
             still read it in every way. If it raises, or returns anything else, the built-in rules
             hold. With it no call takes the fast path.
+        on_event: a plain function that is told of retries, holds, ends and changes of state, on the
+            loop, in their order; it must not block. What it raises is logged once and counted. A
+            call that succeeds at once tells nothing, and costs no more.
         policy: makes the policy of each origin, from its name "scheme://host:port"; None for the
             adaptive one that ships. See `aiohttp_adaptive_retry.policy`.
         meter_provider: where metrics go; None for OpenTelemetry's global provider, also one that
@@ -76,6 +81,7 @@ class AdaptiveRetryMiddleware(Retries):
         config: AdaptiveConfig | None = None,
         *beside: Never,
         classify: Classify | None = None,
+        on_event: Callable[[RetryEvent], object] | None = None,
         policy: Callable[[str], Policy] | None = None,
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -89,7 +95,11 @@ class AdaptiveRetryMiddleware(Retries):
         config = configured(name, config, overrides, _BESIDE)
         checked_instance("meter_provider", meter_provider, MeterProvider)
         checked_instance("tracer_provider", tracer_provider, TracerProvider)
-        super().__init__(config, policy, tracer_provider, clock, sleep, random)
+        if inspect.iscoroutinefunction(on_event):
+            raise TypeError(f"on_event must be a plain function, got {on_event!r} (a coroutine's)")
+        if on_event is not None:
+            checked_callable("on_event", on_event)
+        super().__init__(config, policy, tracer_provider, clock, sleep, random, on_event)
         self._noted = self._runs.noted
         # The statuses that are more than a success. A status below all of them is faster to tell.
         self._special: Container[int] = self._retry_statuses | REDIRECTS

@@ -24,6 +24,7 @@ from yarl import URL
 
 from .._errors import without_paths
 from .._origin.counters import Faults
+from ..events import REPORT
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _REPLAYED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -54,6 +55,9 @@ class _Parts(NamedTuple):
         error = new(self.kind, *self.args)
         error.args = self.args
         error.__dict__.update(self.attributes)
+        if "__notes__" in self.attributes:
+            # Whoever adds a note to this error adds it to no later one.
+            error.__dict__["__notes__"] = [*self.attributes["__notes__"]]
         if self.cause is not None:
             # Of a class of its own that can't be made so, nothing is lost but the cause.
             with suppress(Exception):
@@ -299,10 +303,7 @@ def _parts(error: BaseException, causes: int = _MOST_CAUSES) -> _Parts:
     return _Parts(
         type(error),
         tuple(map(_small, args)),
-        {
-            name: _notes(value) if name == "__notes__" else _small(value)
-            for name, value in attributes.items()
-        },
+        {name: _kept(name, value) for name, value in attributes.items()},
         None if cause is None or causes <= 0 else _parts(cause, causes - 1),
     )
 
@@ -311,6 +312,13 @@ def _small(value: object) -> object:
     if isinstance(value, str):
         return without_paths(value, 200)
     return value if isinstance(value, int | float | None) else None
+
+
+def _kept(name: str, value: object) -> object:
+    if name == "__notes__":
+        return _notes(value)
+    # Our own report is small, and names nothing.
+    return value if name == REPORT else _small(value)
 
 
 def _notes(notes: object) -> list[object]:

@@ -21,7 +21,9 @@ from .._origin.counters import Faults
 from .._origin.registry import Registry
 from .._origin.sweeper import Sweeper
 from .._policy.protocol import Action, GiveUp, Policy, Wait
+from .._telemetry.narrator import Narrator
 from ..config import AdaptiveConfig
+from ..events import RetryEvent
 from ..policy import make_adaptive_policy
 from .attempt import Attempts
 from .body import rearm
@@ -52,6 +54,7 @@ class Retries:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
         random: Callable[[], float],
+        on_event: Callable[[RetryEvent], object] | None,
     ) -> None:
         self._config = config
         self._clock = checked_callable("clock", clock)
@@ -66,7 +69,8 @@ class Retries:
         self._runs = Runs()
         guard, waiting = registry.guard, registry.waiting
         sweeper = Sweeper(config, guard, registry, self._runs.forget)
-        self._driver = CallDriver(config, registry.catalogue, guard, sweeper, faults, waiting)
+        narrator, catalogue = Narrator(on_event, faults), registry.catalogue
+        self._driver = CallDriver(config, catalogue, guard, sweeper, faults, waiting, narrator)
         self._layers = layers = Layers()
         classifier = Classifier(config)
         self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
@@ -92,10 +96,12 @@ class Retries:
                     action = await self._pause(call, action)
                 if isinstance(last, BaseException):
                     if call.ended:
+                        self._judge.report(call, last)
                         self._runs.failed(call.request, call.handler, last, self._now())
                         raise last
                 elif last is not None:
                     if call.ended:
+                        self._judge.report(call, last)
                         return last
                     last.release()
                 last = None
@@ -184,7 +190,9 @@ class Retries:
         if isinstance(action, Wait):
             action = await self._pause(call, action)
         if isinstance(action, GiveUp):
-            raise OriginUnavailable(action.reason)
+            refusal = OriginUnavailable(action.reason)
+            self._judge.report(call, refusal)
+            raise refusal
         call.queue = self._attempts.queue(call.request, call.handler)
         self._driver.sent(self._now(), call)
 

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -204,7 +205,7 @@ class Faults:
         self.count += 1
         if self.count == 1:
             # Only the type: a text could name what is nobody's business.
-            _log.error(
+            self._write(
                 "aiohttp-adaptive-retry: internal fault (%s); requests are not affected, "
                 "but counts may be off. Further faults are counted and not logged.",
                 type(error).__qualname__,
@@ -225,12 +226,18 @@ class Faults:
                 place = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
                 traceback = traceback.tb_next
             what = f"raised {type(error).__qualname__} at {place}"
-        _log.error(
+        self._write(
             "aiohttp-adaptive-retry: %s %s; the call goes on as without it. Further faults of it "
             "are counted and not logged.",
             name,
             what,
         )
+
+    @staticmethod
+    def _write(text: str, *values: object) -> None:
+        # The log's handlers are not ours.
+        with suppress(Exception):
+            _log.error(text, *values)
 
 
 def _untold(call: CallInfo, attributes: dict[str, str | int], waited: float) -> None:

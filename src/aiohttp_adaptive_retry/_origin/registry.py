@@ -58,6 +58,17 @@ class UserPolicy:
 
 
 @dataclass(slots=True, eq=False)
+class Mood:
+    """What was told of an origin's state, while that is or lately was more than healthy."""
+
+    state: State
+    since: float
+    #: When the log's newest line about it was written, and whether that said "down".
+    line_at: float = -math.inf
+    line_is_down: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Origin:
     """A scheme, host and port, and what is kept of it."""
 
@@ -79,6 +90,14 @@ class Origin:
     swept: int = 0
     #: Texts of errors, if they are recorded: (number of the attempt, text), newest last.
     texts: deque[tuple[int, str]] | None = None
+    #: What was told of its state; None while there is nothing to tell.
+    mood: Mood | None = None
+
+    @property
+    def name(self) -> str:
+        """The origin as "scheme://host:port"; without what it has not got."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port is None else f":{self.port}")
 
     @property
     def in_flight(self) -> int:

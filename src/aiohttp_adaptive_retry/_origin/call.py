@@ -1,0 +1,101 @@
+"""One call, as policies and listeners see it, and who is told how it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..events import CallInfo, EventKind, Label
+from .registry import Origin
+
+
+class Watcher(Protocol):
+    """Is told of calls as they go, where somebody wants to know. Never raises."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Somebody wants to know of everything; else only the log, if its level says so."""
+
+    def tell(
+        self, kind: EventKind, now: float, call: CallInfo, delay: float, reason: str | None
+    ) -> None:
+        """Something happened to a call."""
+
+    def look(self, now: float, origin: Origin) -> None:
+        """The origin's state may have changed."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call, once it is more than a first success: the `CallView` of policies."""
+
+    origin: Origin
+    #: When it began, and when its newest attempt was sent.
+    started: float
+    sent_at: float
+    #: Attempts sent so far, and requests sent before a redirect led here.
+    attempts: int = 0
+    requests_before: int = 0
+    #: When the call must have ended; None for never.
+    deadline: float | None = None
+    state: Any = None
+    #: Seconds of waiting that were asked for since the newest attempt failed.
+    waited: float = 0.0
+    #: When the wait that goes on began, and whether the call is held.
+    waits_since: float = 0.0
+    is_held: bool = False
+    #: That another attempt follows the newest failure was told.
+    is_announced: bool = False
+    #: Seconds that the call has spent in waits, and those of them in which it was held.
+    total_waited: float = 0.0
+    total_held: float = 0.0
+    #: The names of the attempts that failed, and what the newest failure asked for.
+    error_types: tuple[str, ...] = ()
+    retry_after: float | None = None
+    #: Why it got no further attempt.
+    reason: str | None = None
+    #: What the newest attempt brought is let go of, so the call can't end without another one.
+    must_send: bool = False
+    ended: bool = False
+    #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
+    is_resend: bool = False
+    #: While it waits: the bytes that it was counted with in `WaitingCalls`.
+    waits_with: int | None = None
+
+    def kept_bytes(self) -> int:
+        """Bytes that the call keeps while it waits: its body, and what it may end with."""
+        return 0
+
+    def limit(self, total: float | None) -> None:
+        """Set the deadline: by the seconds that the call may take, and by `retry_for`.
+
+        Both are planned for alike. What ends an attempt at its total time is the caller's.
+        """
+        longest = self.origin.config.retry_for
+        if longest is None or (total is not None and total < longest):
+            longest = total
+        self.deadline = None if longest is None else self.started + longest
+
+    def is_late(self, now: float) -> bool:
+        """Whether no retry may begin any more."""
+        return self.deadline is not None and now > self.deadline
+
+    @property
+    def resends(self) -> int:
+        """Requests sent before the newest one, for whatever reason."""
+        return self.requests_before + self.attempts - 1
+
+    @property
+    def label(self) -> Label:
+        """What the call's origin is counted under."""
+        return self.origin.counters.label
+
+    @property
+    def origin_name(self) -> str:
+        """The origin as "scheme://host:port"."""
+        return self.origin.name
+
+    @property
+    def method(self) -> str:
+        """Nothing, for what is no request."""
+        return ""
