@@ -46,6 +46,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "_http.kept",
         "_http.retry_after",
+        "_options",
         "_origin.memory",
         "_origin.waiting",
         "_policy.cost",
@@ -58,6 +59,7 @@ LAYERS: tuple[set[str], ...] = (
         "_http.replay",
         "_http.verdict",
         "_origin.registry",
+        "_policy.asking",
         "_policy.admission",
         "_policy.fixed",
     },
@@ -87,6 +89,7 @@ UPWARD_FOR_TYPES: frozenset[tuple[str, str]] = frozenset()
 #: What is not ours and not the standard library's that a room reaches, itself or through others.
 REACHES: dict[str, set[str]] = {
     "_checks": set(),
+    "_options": set(),
     "_sources": set(),
     "config": set(),
     "_policy": set(),
@@ -113,6 +116,7 @@ VIA = {
 #: Rooms of ours that a room may reach beside itself, where that is less than what lies below it.
 OWN_REACH = {
     "_checks": set[str](),
+    "_options": {"config", "_checks", "_sources"},
     "_sources": {"_checks"},
     "config": {"_checks", "_sources"},
     "_policy": {"config", "_checks", "_sources"},
@@ -517,6 +521,7 @@ def test_exported_names() -> None:
         "Snapshot",
         "Verdict",
         "__version__",
+        "call_options",
         "report",
     ]
     for name in aiohttp_adaptive_retry.__all__:

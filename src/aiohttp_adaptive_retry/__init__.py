@@ -7,6 +7,7 @@
 from ._errors import OriginUnavailable
 from ._http.middleware import AdaptiveRetryMiddleware
 from ._http.verdict import Verdict
+from ._options import call_options
 from ._origin.recent import AttemptRecord
 from ._telemetry.scope import VERSION
 from ._telemetry.snapshot import MemorySnapshot, OriginSnapshot, RequestCounts, Snapshot
@@ -28,6 +29,7 @@ __all__ = (
     "Snapshot",
     "Verdict",
     "__version__",
+    "call_options",
     "report",
 )
 

@@ -23,6 +23,7 @@ from ._origin.registry import Origin
 from ._origin.sweeper import Sweeper
 from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
+from ._policy.asking import ask_by
 from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
 from .config import AdaptiveConfig
 from .events import CallResult, EventKind
@@ -92,6 +93,13 @@ class CallDriver:
             self._faults(fault)
             return SEND
 
+    def refuse(self, now: float, call: Call, reason: Reason) -> None:
+        """End a call before its first attempt, of which the policy has not heard."""
+        try:
+            self._end(now, call, "refused", reason)
+        except Exception as fault:
+            self._faults(fault)
+
     def sent(self, now: float, call: Call) -> None:
         """Count an attempt that is sent now."""
         if call.waits_with is not None:
@@ -140,7 +148,7 @@ class CallDriver:
                 return SEND
             code, name = self._catalogue.entry(outcome.error_type)
             if obstacle != "not_idempotent":
-                if call.attempts >= self._config.max_attempts:
+                if call.attempts >= (call.own or origin.config).max_attempts:
                     obstacle = "max_attempts"
                 elif not outcome.replayable:
                     obstacle = "not_retryable"
@@ -157,11 +165,17 @@ class CallDriver:
             origin.window.append(now, code)
             if text is not None:
                 origin.note_text(text)
-            action = SEND if unsent else origin.policy.outcome(now, call, outcome)
+            policy = origin.policy
+            if unsent:
+                action: Action = SEND
+            elif call.own is None:
+                action = policy.outcome(now, call, outcome)
+            else:
+                action = ask_by(call.own, policy, policy.outcome, now, call, outcome)
             if isinstance(action, Wait) and obstacle is None:
                 # A policy of the user's may know no cap.
                 asked = outcome.retry_after
-                if asked is not None and asked > self._config.retry_after_cap:
+                if asked is not None and asked > (call.own or origin.config).retry_after_cap:
                     obstacle = "retry_after"
             self._look(now, origin)
             return self._settle(now, call, action, obstacle)
@@ -180,7 +194,10 @@ class CallDriver:
                 call.total_held += seconds if call.is_held else 0.0
             if self._is_short(now) and not call.must_send:
                 return self._give_up(now, call, "memory_pressure")
-            action = origin.policy.wake(now, call)
+            if call.own is None:
+                action = origin.policy.wake(now, call)
+            else:
+                action = ask_by(call.own, origin.policy, origin.policy.wake, now, call)
             if call.must_send and not isinstance(action, Wait):
                 if not call.is_announced:
                     self._tell("retry", now, call)

@@ -22,6 +22,7 @@ from aiohttp_adaptive_retry import (
     AttemptRecord,
     OriginUnavailable,
     Snapshot,
+    call_options,
 )
 from aiohttp_adaptive_retry.otlp import OtlpExport, configure
 
@@ -48,6 +49,15 @@ async def attach(meters: MeterProvider, tracers: TracerProvider) -> None:
         sleep=asyncio.sleep,
         random=lambda: 0.5,
     )
+
+
+async def vouched(session: aiohttp.ClientSession) -> None:
+    """Options for the calls of a block."""
+    with call_options(idempotent=True, max_attempts=3, attempt_timeout=1, retry_for=timedelta(1)):
+        async with session.post("https://example.com/") as response:
+            assert_type(response.status, int)
+    with call_options(deadline=timedelta(seconds=2), hold_cap=0, enabled=False):
+        await session.get("https://example.com/")
 
 
 async def decide() -> None:
@@ -94,6 +104,8 @@ def wrong() -> None:
     AdaptiveStrategy(max_attempts=None)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(max_attempt=5)  # type: ignore[call-arg]
     AdaptiveRetryMiddleware(max_attempts="5")  # type: ignore[arg-type]
+    call_options(max_attempt=5)  # type: ignore[arg-type]
+    call_options(idempotent="yes")  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(None, 5)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(clock=1.0)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware().config = AdaptiveConfig()  # type: ignore[misc]

@@ -12,7 +12,7 @@ from opentelemetry.trace import TracerProvider
 from .._origin.counters import Faults
 from .._telemetry.spans import AttemptSpans
 from ..config import AdaptiveConfig
-from .pool import NO_QUEUE, Queue, WatchedQueue, is_direct, may_queue
+from .pool import NO_QUEUE, UNQUEUED, Queue, WatchedQueue, is_direct, may_queue
 
 
 class Attempts:
@@ -26,30 +26,53 @@ class Attempts:
         clock: Callable[[], float],
     ) -> None:
         self._faults, self._clock = faults, clock
-        self._timeout = config.attempt_timeout
         self._spans = AttemptSpans(config, tracer_provider, faults)
         #: Whether every attempt is more than a call of the handler.
         self.always = config.attempt_timeout is not None or config.attempt_spans
 
-    def queue(self, request: ClientRequest, handler: ClientHandlerType) -> Queue:
-        """The queue that an attempt may meet which begins now."""
+    def queue(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        timeout: float | None,
+        limited: bool = False,
+    ) -> Queue:
+        """The queue that an attempt may meet which begins now.
+
+        `limited` by something else than its `timeout`, it is more than a call of the handler too.
+        """
         try:
             # Middlewares after ours may take their time, and the pool may be full by then.
-            late = self._timeout is not None and not is_direct(handler)
+            late = timeout is not None and not is_direct(handler)
             if late or may_queue(request):
                 return WatchedQueue(request, self._clock)
         except Exception as fault:
             self._faults(fault)
-        return NO_QUEUE
+        return UNQUEUED if limited or timeout is not None else NO_QUEUE
 
     async def send(
-        self, request: ClientRequest, handler: ClientHandlerType, queue: Queue, resends: int
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        queue: Queue,
+        resends: int,
+        timeout: float | None,
+        left: float | None = None,
     ) -> ClientResponse:
         """Send once; `resends` requests were sent for the same call before.
 
-        The limit of time stands still while the attempt waits in the pool's queue.
+        `timeout` stands still while the attempt waits in the pool's queue; `left`, the seconds
+        until the call has to end, does not.
         """
-        timeout = self._timeout
+        if left is not None:
+            outer = asyncio.timeout(left)
+            try:
+                async with outer:
+                    return await self.send(request, handler, queue, resends, timeout)
+            except TimeoutError:
+                if not outer.expired():
+                    raise
+            raise aiohttp.ServerTimeoutError("No response before the deadline of call_options")
         scope = asyncio.timeout(timeout)
         if isinstance(queue, WatchedQueue):
             queue.limit = scope
@@ -66,3 +89,8 @@ class Attempts:
             raise aiohttp.ServerTimeoutError(
                 f"No response within attempt_timeout={timeout} seconds"
             )
+
+
+def late() -> aiohttp.ServerTimeoutError:
+    """What a call ends with that begins after the deadline of its `call_options`."""
+    return aiohttp.ServerTimeoutError("Not sent: the deadline of call_options has passed")

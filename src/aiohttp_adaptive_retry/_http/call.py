@@ -25,6 +25,8 @@ class _HttpCall(Call):
     queue: Queue | None = None
     #: Attempts that were lost with a connection that had been used before.
     lost: int = 0
+    #: The caller's word whether the request may be sent twice.
+    idempotent: bool | None = None
     #: Bytes of what the newest attempt brought.
     brought: int = 0
 
@@ -54,6 +56,14 @@ class _HttpCall(Call):
         # What the request remembers of the attempt: its answer, with all headers.
         self.request.response = None
         return outcome if self.brought <= KEPT_BYTES else outcome._replace(can_wait=False)
+
+    def limits(self, now: float) -> tuple[float | None, float | None]:
+        """Seconds that an attempt may take which begins now: by `attempt_timeout`, and by `until`.
+
+        The first limit stands still while the attempt waits in the pool's queue.
+        """
+        timeout = (self.own or self.origin.config).attempt_timeout
+        return timeout, None if self.until is None else self.until - now
 
     @property
     def method(self) -> str:

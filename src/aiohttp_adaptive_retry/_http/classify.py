@@ -103,13 +103,17 @@ class Classifier:
         body: payload.Payload | bytes | None,
         result: ClientResponse | BaseException,
         outcome: AttemptOutcome,
+        idempotent: bool | None = None,
     ) -> Reason | None:
         """Why a request can't be sent again, whatever its attempt came to, if so.
 
         `body` is the one at the start of the attempt, None if nobody looked. `result` is what the
-        attempt brought, and `outcome` what that said.
+        attempt brought, and `outcome` what that said. `idempotent` is the caller's word.
         """
-        if request.method not in self._retry_methods and _IDEMPOTENCY_KEY not in request.headers:
+        if idempotent is None:
+            named = _IDEMPOTENCY_KEY in request.headers
+            idempotent = request.method in self._retry_methods or named
+        if not idempotent:
             return "not_idempotent"
         if (body or request.body) and not is_replayable(request, body):
             return "body_not_replayable"

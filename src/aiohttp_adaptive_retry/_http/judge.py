@@ -113,7 +113,9 @@ class Judge:
                 given = request.headers
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
-            obstacle = self._classifier.obstacle(request, call.body, result, outcome)
+            obstacle = self._classifier.obstacle(
+                request, call.body, result, outcome, call.idempotent
+            )
             outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended:

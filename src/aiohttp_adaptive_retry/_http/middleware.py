@@ -18,6 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from .._call import checked_callable, checked_instance
+from .._options import current_options
 from .._origin.registry import Origin
 from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
@@ -108,7 +109,6 @@ class AdaptiveRetryMiddleware(Retries):
             # Every answer is asked about, so none takes the fast path.
             self._verdicts = Verdicts(checked_callable("classify", classify), self._faults)
             self._plain, self._special = 0, range(1000)
-        self._asks_first = config.admission or policy is not None
         # It was told that another of ours is in the same chain.
         self._told = False
         Telemetry(self, self._registry, meter_provider)
@@ -174,9 +174,11 @@ class AdaptiveRetryMiddleware(Retries):
                     # The success will be told, so it matters how much of it was a queue.
                     pool = getattr(request.session, "connector", None)
                     busy = self._always or getattr(pool, "_acquired", None)
-                    queue = self._attempts.queue(request, handler) if busy else NO_QUEUE
+                    timeout = origin.config.attempt_timeout
+                    queue = self._attempts.queue(request, handler, timeout) if busy else NO_QUEUE
             except Exception:
-                started, queue = self._now(), self._attempts.queue(request, handler)
+                started = self._now()
+                queue = self._attempts.queue(request, handler, origin.config.attempt_timeout)
             origin.begun += 1
         except MisuseError:
             raise
@@ -188,18 +190,26 @@ class AdaptiveRetryMiddleware(Retries):
             # Not above, where an exception of the handler's would get ours as its context.
             return await handler(request)
         call: _HttpCall | None = None
-        if self._asks_first:
-            call = _HttpCall(origin, started, started, request=request, handler=handler, body=body)
-            if earlier is not None:
-                call.follow(earlier)
-            await self._admitted(call)
-            started, queue = call.sent_at, call.queue
+        if self._looks:
+            options = current_options()
+            if options is not None or self._asks_first:
+                call = self._looked(origin, started, request, handler, body, options)
+                if call is None:
+                    origin.begun -= 1
+                    return await handler(request)
+                if earlier is not None:
+                    call.follow(earlier)
+                await self._admitted(call)
+                started, queue = call.sent_at, call.queue
         try:
             if queue is None or (queue is NO_QUEUE and not self._always):
                 response = await handler(request)
             else:
                 resends = 0 if earlier is None else earlier.sent
-                response = await self._attempts.send(request, handler, queue, resends)
+                limits = (
+                    (origin.config.attempt_timeout, None) if call is None else call.limits(started)
+                )
+                response = await self._attempts.send(request, handler, queue, resends, *limits)
         except BaseException as error:
             if call is None:
                 call = _HttpCall(

@@ -48,8 +48,10 @@ class Queue:
         """The attempt is over."""
 
 
-#: The one `Queue` that is needed.
+#: No queue, and the attempt is a call of the handler.
 NO_QUEUE: Final = Queue()
+#: No queue, and the attempt is more than that.
+UNQUEUED: Final = Queue()
 
 
 class WatchedQueue(Queue):

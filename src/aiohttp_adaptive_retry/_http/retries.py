@@ -12,20 +12,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import ClientResponse, hdrs
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+from aiohttp.payload import Payload
 from opentelemetry.trace import TracerProvider
 
 from .._call import CallDriver, SafeClock, checked_callable, checked_sleep
 from .._errors import OriginUnavailable
+from .._options import Options, read_options
 from .._origin.counters import Faults
-from .._origin.registry import Registry
+from .._origin.registry import Origin, Registry
 from .._origin.sweeper import Sweeper
 from .._policy.protocol import Action, GiveUp, Policy, Wait
 from .._telemetry.narrator import Narrator
 from ..config import AdaptiveConfig
 from ..events import RetryEvent
 from ..policy import make_adaptive_policy
-from .attempt import Attempts
+from .attempt import Attempts, late
 from .body import rearm
 from .call import _HttpCall
 from .classify import Classifier
@@ -78,6 +80,11 @@ class Retries:
         self._is_failure, self._is_wanted_again = classifier.is_failure, classifier.is_wanted_again
         self._attempts = Attempts(config, tracer_provider, faults, now)
         self._always = self._attempts.always
+        # With admission and a user's own policy first attempts are asked about.
+        self._asks_first = config.admission or policy is not None
+        #: Whether a call has to be looked at before its first attempt.
+        self._looks = self._asks_first
+        read_options(self)
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
         self._marks = False
         #: The user's word on answers, if there is one.
@@ -111,7 +118,10 @@ class Retries:
                     if queue is None or (queue is NO_QUEUE and not self._always):
                         response = await handler(request)
                     else:
-                        response = await self._attempts.send(request, handler, queue, call.resends)
+                        limits = call.limits(self._now())
+                        response = await self._attempts.send(
+                            request, handler, queue, call.resends, *limits
+                        )
                 except BaseException as error:
                     action = self._judge(call, error)
                     if call.ended:
@@ -186,6 +196,11 @@ class Retries:
             self._layers.arrived(call, self._now())
         except Exception as fault:
             self._faults(fault)
+        if call.until is not None and call.is_late(self._now()):
+            self._driver.refuse(self._now(), call, "deadline")
+            passed = late()
+            self._judge.report(call, passed)
+            raise passed
         action = self._driver.arrive(self._now(), call)
         if isinstance(action, Wait):
             action = await self._pause(call, action)
@@ -193,8 +208,36 @@ class Retries:
             refusal = OriginUnavailable(action.reason)
             self._judge.report(call, refusal)
             raise refusal
-        call.queue = self._attempts.queue(call.request, call.handler)
+        timeout = (call.own or call.origin.config).attempt_timeout
+        limited = call.until is not None
+        call.queue = self._attempts.queue(call.request, call.handler, timeout, limited)
         self._driver.sent(self._now(), call)
+
+    def options_in_use(self) -> None:
+        """From now on calls may have options."""
+        self._looks = True
+
+    def _looked(
+        self,
+        origin: Origin,
+        started: float,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        body: Payload | bytes | None,
+        options: Options | None,
+    ) -> _HttpCall | None:
+        """A call that is more than a plain one; None if it is none of ours."""
+        if options is not None and options.enabled is False:
+            return None
+        call = _HttpCall(origin, started, started, request=request, handler=handler, body=body)
+        try:
+            if options is not None:
+                call.idempotent, call.own = options.idempotent, options.applied(origin.config)
+                if options.deadline is not None:
+                    call.until = options.deadline.ends(self)
+        except Exception as fault:
+            self._faults(fault)
+        return call
 
     async def _prepare(self, call: _HttpCall) -> None:
         """Make a request ready for a retry, and count the retry as sent."""
@@ -209,12 +252,15 @@ class Retries:
             raise
         try:
             request, pool = call.request, getattr(call.request.session, "connector", None)
+            config = call.own or call.origin.config
             if hdrs.EXPECT in request.headers:
                 rearm(request)
             if call.lost:
-                distrust_idle(request, call.lost, self._config.max_attempts - call.attempts)
-            busy = self._always or getattr(pool, "_acquired", None)
-            call.queue = self._attempts.queue(request, call.handler) if busy else NO_QUEUE
+                distrust_idle(request, call.lost, config.max_attempts - call.attempts)
+            timeout, limited = config.attempt_timeout, call.until is not None
+            call.queue = NO_QUEUE
+            if timeout is not None or limited or getattr(pool, "_acquired", None):
+                call.queue = self._attempts.queue(request, call.handler, timeout, limited)
         except Exception as fault:
             self._faults(fault)
         self._driver.sent(self._now(), call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..config import AdaptiveConfig
 from ..events import CallInfo, EventKind, Label
 from .registry import Origin
 
@@ -59,6 +60,10 @@ class Call:
     ended: bool = False
     #: Another retry layer around us has sent the same before, so the first attempt is a retry too.
     is_resend: bool = False
+    #: Its configuration, where that is not its origin's.
+    own: AdaptiveConfig | None = None
+    #: When it must have ended by the caller's `call_options`.
+    until: float | None = None
     #: While it waits: the bytes that it was counted with in `WaitingCalls`.
     waits_with: int | None = None
 
@@ -67,14 +72,17 @@ class Call:
         return 0
 
     def limit(self, total: float | None) -> None:
-        """Set the deadline: by the seconds that the call may take, and by `retry_for`.
+        """Set the deadline: by the seconds that the call may take, `retry_for` and `until`.
 
-        Both are planned for alike. What ends an attempt at its total time is the caller's.
+        All are planned for alike. What ends an attempt at its total time is the caller's.
         """
-        longest = self.origin.config.retry_for
+        longest = (self.own or self.origin.config).retry_for
         if longest is None or (total is not None and total < longest):
             longest = total
-        self.deadline = None if longest is None else self.started + longest
+        deadline = self.until
+        if longest is not None and (deadline is None or self.started + longest < deadline):
+            deadline = self.started + longest
+        self.deadline = deadline
 
     def is_late(self, now: float) -> bool:
         """Whether no retry may begin any more."""
