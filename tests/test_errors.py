@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import aiohttp
 import pytest
 from aiohttp.http_parser import RawResponseMessage
@@ -162,3 +167,45 @@ def test_origin_unavailable_says_why() -> None:
     error = OriginUnavailable("congested")
     assert error.reason == "congested"
     assert str(error) == "not sent: congested"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ((), "not sent: origin_down"),
+        (("limited",), "not sent: limited"),
+        (
+            ("origin_down", "https://a.example:443"),
+            "https://a.example:443: not sent: origin_down",
+        ),
+        (
+            ("origin_down", "https://a.example:443", 0.25),
+            "https://a.example:443: not sent: origin_down; worth another try in 0.2 s",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda error: pickle.loads(pickle.dumps(error)),  # noqa: S301
+        lambda error: pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error)))),  # noqa: S301
+    ],
+    ids=["copy", "deepcopy", "pickle", "pickle twice"],
+)
+def test_origin_unavailable_can_be_copied_and_pickled(
+    fields: tuple[Any, ...], text: str, duplicate: Callable[[Any], Any]
+) -> None:
+    """With its fields, its text and what was put on it; so it passes through processes."""
+    error = OriginUnavailable(*fields)
+    error.add_note("a note")
+    again = duplicate(error)
+    assert type(again) is OriginUnavailable
+    assert str(again) == str(error) == text
+    assert (again.reason, again.origin, again.retry_after) == (
+        error.reason,
+        error.origin,
+        error.retry_after,
+    )
+    assert again.__notes__ == ["a note"]

@@ -17,14 +17,18 @@ from typing import Final, TypeVar
 
 from ._origin.call import Call as Call
 from ._origin.call import Watcher
-from ._origin.counters import ErrorCatalogue, Faults
+from ._origin.counters import OTHER_NAME, ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
 from ._origin.registry import Origin
 from ._origin.sweeper import Sweeper
 from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
+<<<<<<< HEAD
 from ._policy.asking import ask_by
 from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
+=======
+from ._policy.protocol import REASONS, SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
+>>>>>>> eceb4e3 (An origin's snapshot says why its calls got no further attempt; OriginUnavailable says of which origin, and when to ask again)
 from .config import AdaptiveConfig
 from .events import CallResult, EventKind
 
@@ -323,6 +327,11 @@ class CallDriver:
         if result == "retry_success":
             self._tell("mended", now, call)
         elif result not in _UNTOLD:
+            if reason is not None:
+                # The words of a user's own policy are not bounded in number.
+                word = reason if reason in REASONS else OTHER_NAME
+                counts = origin.suppressed = origin.suppressed or {}
+                counts[word] = counts.get(word, 0) + 1
             call.reason = reason or _FAULT.reason
             self._tell("give_up", now, call, reason=call.reason)
         self.count(now, origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,11 +18,27 @@ class OriginUnavailable(aiohttp.ClientError):
     Args:
         reason: `origin_down`, `congested`, `limited` or, where the call's deadline would have come
             before it could be sent, `deadline`.
+        origin: "scheme://host:port"; "" where there is none, as with `AdaptiveStrategy`.
+        retry_after: seconds after which a call may be sent to find out more; None if unknown.
+
+    It can be pickled and copied.
     """
 
-    def __init__(self, reason: str = "origin_down") -> None:
-        super().__init__(f"not sent: {reason}")
-        self.reason = reason
+    def __init__(
+        self,
+        reason: str = "origin_down",
+        origin: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        text = f"{origin}: not sent: {reason}" if origin else f"not sent: {reason}"
+        if retry_after is not None:
+            text += f"; worth another try in {retry_after:.1f} s"
+        super().__init__(text)
+        self.reason, self.origin, self.retry_after = reason, origin, retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its fields: the text is made of them.
+        return type(self), (self.reason, self.origin, self.retry_after), self.__dict__
 
 
 def error_name(error: BaseException) -> str:

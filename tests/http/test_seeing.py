@@ -249,6 +249,13 @@ async def test_a_call_that_admission_refuses_is_given_up() -> None:
     found = report(refusal)
     assert found is not None
     assert (found.attempts, found.reason, found.error_types) == (0, refusal.reason, ())
+    assert refusal.origin == NAME
+    assert refusal.retry_after is not None
+    assert 0.0 <= refusal.retry_after <= 1.0
+    assert str(refusal).startswith(f"{NAME}: not sent: {refusal.reason}; worth another try in ")
+    rig.clock.now += refusal.retry_after
+    with pytest.raises(aiohttp.ServerTimeoutError):
+        await rig.call()
     assert refusal.__notes__ == [
         f"aiohttp_adaptive_retry: 0 attempts in 0.0 s; no further retry: {refusal.reason}"
     ]

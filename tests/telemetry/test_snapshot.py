@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from yarl import URL
 
-from ..kit.fakes import ORIGIN, Rig
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, CallView, FixedPolicy, GiveUp
+
+from ..kit.fakes import ORIGIN, Rig, Step
 
 
 async def test_snapshot_is_a_frozen_readable_value() -> None:
@@ -41,3 +48,95 @@ async def test_what_has_expired_is_in_the_length_or_among_the_evicted() -> None:
     metrics = rig.metrics()
     length = sum(metrics["adaptive_retry.window.length"].values())
     assert length + sum(metrics["adaptive_retry.window.evicted"].values()) == 59
+
+
+async def test_reasons_are_counted_for_each_origin() -> None:
+    """The origins' counts add up to the totals; an origin without trouble has none."""
+    rig = Rig([503, 503, 200], max_attempts=1)
+    await rig.call(URL("http://a.example/"))
+    await rig.call(URL("http://b.example/"), method="POST")
+    await rig.call(URL("http://c.example/"))
+    snapshot = rig.middleware.snapshot()
+    assert {origin.host: origin.suppressed for origin in snapshot.origins} == {
+        "a.example": {"max_attempts": 1},
+        "b.example": {"not_idempotent": 1},
+        "c.example": {},
+    }
+    assert snapshot.suppressed == {"max_attempts": 1, "not_idempotent": 1}
+
+
+async def test_words_of_a_users_policy_are_bounded_in_number() -> None:
+    """A policy that makes up a reason for each call fills no memory."""
+    words = (f"word {number}" for number in range(10**6))
+
+    class Talkative(FixedPolicy):
+        def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
+            return GiveUp(next(words))
+
+    rig = Rig([503])
+    rig.middleware = AdaptiveRetryMiddleware(
+        policy=lambda origin: Talkative(), meter_provider=rig.provider
+    )
+    for _ in range(30):
+        await rig.call()
+    (origin,) = rig.middleware.snapshot().origins
+    assert origin.suppressed == {"_OTHER": 30}
+
+
+async def test_the_newest_texts_of_errors_are_there_if_they_are_recorded() -> None:
+    """Oldest first, without what is secret in them, until they expire; nothing by default."""
+    errors = [aiohttp.ClientOSError(f"no way to http://u:p@h.example/secret?n={n}") for n in (1, 2)]
+    rig = Rig(
+        errors, max_attempts=2, record_error_messages=True, window_duration=timedelta(seconds=10)
+    )
+    with pytest.raises(aiohttp.ClientOSError):
+        await rig.call()
+    (origin,) = rig.middleware.snapshot().origins
+    assert origin.error_messages == ("no way to http://h.example",) * 2
+    rig.clock.now += 11.0
+    assert rig.middleware.snapshot().origins[0].error_messages == ()
+    silent = Rig(errors, max_attempts=1)
+    with pytest.raises(aiohttp.ClientOSError):
+        await silent.call()
+    assert silent.middleware.snapshot().origins[0].error_messages == ()
+
+
+async def test_an_origin_is_not_healthy_while_its_calls_are_held() -> None:
+    """In no moment of an outage, of whatever kind; the gauge says the same as the snapshot."""
+    kinds: list[Step] = [
+        aiohttp.ServerTimeoutError(),
+        refused(),
+        aiohttp.ServerDisconnectedError(),
+        503,
+    ]
+    held = 0
+    for kind in kinds:
+        for successes in (0, 50):
+            rig = Rig([200] * successes + [kind])
+            for _ in range(successes):
+                await rig.call()
+
+            async def look(rig: Rig = rig) -> None:
+                nonlocal held
+                (origin,) = rig.middleware.snapshot().origins
+                assert origin.state != "healthy" or not origin.held
+                held += origin.held
+                states = rig.metrics()["adaptive_retry.origin.state"]
+                shown = [
+                    dict(attributes)["adaptive_retry.state"]
+                    for attributes, count in states.items()
+                    if count
+                ]
+                assert shown == [origin.state]
+
+            rig.clock.meanwhile = look
+            for _ in range(6):
+                with suppress(aiohttp.ClientError):
+                    await rig.call()
+    assert held > 10
+
+
+def refused() -> aiohttp.ClientConnectorError:
+    """A connection that nobody accepted."""
+    key = ConnectionKey("h", 80, False, True, None, None, None)
+    return aiohttp.ClientConnectorError(key, OSError(111, "refused"))

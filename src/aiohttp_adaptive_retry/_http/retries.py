@@ -205,7 +205,9 @@ class Retries:
         if isinstance(action, Wait):
             action = await self._pause(call, action)
         if isinstance(action, GiveUp):
-            refusal = OriginUnavailable(action.reason)
+            origin = call.origin
+            wait = origin.retry_in(self._now())
+            refusal = OriginUnavailable(action.reason, origin.name, wait)
             self._judge.report(call, refusal)
             raise refusal
         timeout = (call.own or call.origin.config).attempt_timeout

@@ -90,6 +90,8 @@ class Origin:
     swept: int = 0
     #: Texts of errors, if they are recorded: (number of the attempt, text), newest last.
     texts: deque[tuple[int, str]] | None = None
+    #: Calls that got no further attempt, by reason; None while there are none.
+    suppressed: dict[str, int] | None = None
     #: What was told of its state; None while there is nothing to tell.
     mood: Mood | None = None
 
@@ -108,6 +110,12 @@ class Origin:
     def untold(self) -> int:
         """Successes of the fast path that the policy has not been told of. Any thread."""
         return max(0, self.window.fast_total - self.caught_up)
+
+    def retry_in(self, now: float) -> float | None:
+        """Seconds until a first attempt may be sent again, where the policy knows."""
+        # Only a policy that keeps first attempts back has an answer.
+        ask: Callable[[float], float | None] | None = getattr(self.policy, "retry_in", None)
+        return None if ask is None else ask(now)
 
     def note_text(self, text: str) -> None:
         """Keep the text of the newest attempt's error."""

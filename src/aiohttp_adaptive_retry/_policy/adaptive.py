@@ -383,7 +383,7 @@ class AdaptivePolicy:
             return "down"
         if self.latency.congested:
             return "congested"
-        return "limited" if self._limit(now) > 0.0 else "healthy"
+        return "limited" if self._limit(now) > 0.0 else "down" if self._held_calls else "healthy"
 
     @property
     def parked_calls(self) -> int:

@@ -47,6 +47,18 @@ class AdmittingPolicy(AdaptivePolicy):
         else:
             super().cancel(now, call)
 
+    def retry_in(self, now: float) -> float | None:
+        """Seconds until a call may look again while the origin is down; else None."""
+        if self.outage.down_since is None:
+            return None
+        spacing = self._spacing(now - self.outage.failing_since)
+        return min(spacing, max(0.0, self._last_look + spacing - now))
+
+    @staticmethod
+    def _spacing(age: float) -> float:
+        """Seconds between two looks in an outage of that age."""
+        return min(_PROBE_MOST, max(_PROBE_LEAST, _PROBE_SHARE * age))
+
     def _admit(self, now: float, call: CallView, state: Arrival) -> Action:
         outage, tuning = self.outage, self._tuning
         # Whether it waited so long by the clock or by what it was asked to.
@@ -58,7 +70,7 @@ class AdmittingPolicy(AdaptivePolicy):
             age = 0.0
         else:
             age = now - outage.failing_since
-            spacing = min(_PROBE_MOST, max(_PROBE_LEAST, _PROBE_SHARE * age))
+            spacing = self._spacing(age)
             # Also sent if the clock was set back, and the last look seems to be yet to come.
             if not 0.0 <= now - self._last_look < spacing:
                 self._last_look = now

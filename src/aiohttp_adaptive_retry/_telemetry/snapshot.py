@@ -58,7 +58,9 @@ class OriginSnapshot:
     """What is known of one origin at this moment.
 
     `state` is healthy, congested, limited or down; `held` is how many of the calls in flight wait
-    for the origin to come back, or for a retry that it asked to come later.
+    for the origin to come back. `state` is not healthy while calls are held. `suppressed` has the
+    calls that got no further attempt, by reason. `error_messages` has the newest hundred texts,
+    oldest first, if `record_error_messages` is set. Both begin anew when the origin was evicted.
     """
 
     scheme: str
@@ -72,6 +74,8 @@ class OriginSnapshot:
     errors: Counts
     budget_available: float
     budget_limit: float
+    suppressed: Counts
+    error_messages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,7 @@ def _by_value(sums: metrics.Sums) -> Counter[str]:
 
 def _origin_snapshot(origin: Origin, registry: Registry, now: float) -> OriginSnapshot:
     policy, window, name = origin.policy, origin.window, registry.catalogue.name
+    first = window.start_at(now)
     return OriginSnapshot(
         scheme=origin.scheme,
         host=origin.host,
@@ -152,4 +157,6 @@ def _origin_snapshot(origin: Origin, registry: Registry, now: float) -> OriginSn
         errors=Counts({name(code): count for code, count in window.errors_at(now).items()}),
         budget_available=policy.tokens_at(now, origin.untold),
         budget_limit=policy.capacity,
+        suppressed=Counts(origin.suppressed or {}),
+        error_messages=tuple(text for at, text in origin.texts or () if at >= first),
     )
