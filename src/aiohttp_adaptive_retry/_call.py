@@ -23,12 +23,8 @@ from ._origin.registry import Origin
 from ._origin.sweeper import Sweeper
 from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
-<<<<<<< HEAD
 from ._policy.asking import ask_by
-from ._policy.protocol import SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
-=======
 from ._policy.protocol import REASONS, SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
->>>>>>> eceb4e3 (An origin's snapshot says why its calls got no further attempt; OriginUnavailable says of which origin, and when to ask again)
 from .config import AdaptiveConfig
 from .events import CallResult, EventKind
 
