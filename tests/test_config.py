@@ -43,7 +43,8 @@ FROM_ONE = {"budget_capacity"}
 SHARES = {"budget_deposit", "budget_floor", "hold_share"}
 SPANS = {"window_duration", "cleanup_interval"}
 FLAGS = {"record_error_messages", "admission", "attempt_spans"}
-SETS = {"retry_methods", "retry_statuses"}
+SETS = {"retry_methods", "retry_statuses", "retry_exceptions"}
+WORDS = {"resend"}
 OPTIONAL = {"attempt_timeout", "retry_for", "memory_baseline_mb"}
 #: Fields that are durations: given in seconds or as timedeltas, kept in seconds.
 SECONDS = {
@@ -87,6 +88,10 @@ def bad_values() -> list[tuple[str, Any]]:
         cases += [(name, value) for value in (0, -1, 1.5, math.nan, math.inf, "GET", b"GET")]
     cases += [("retry_methods", [value]) for value in ("", "GE T", "GET\n", "GÉT", 5, None, True)]
     cases += [("retry_statuses", [value]) for value in (0, 99, 600, -503, "503", 503.0, True, None)]
+    no_exceptions: list[Any] = ["OSError", 5, None, OSError(), int, BaseException]
+    cases += [("retry_exceptions", [value]) for value in no_exceptions]
+    cases += [("retry_exceptions", ValueError), ("retry_exceptions", [TimeoutError])]
+    cases += [("resend", value) for value in ("", "always", "Proven", b"never", 0, False, [])]
     for name in FIELDS:
         cases += [(name, value) for value in ("1", [object()], object(), {}.keys)]
         if name not in FLAGS:
@@ -98,7 +103,18 @@ def bad_values() -> list[tuple[str, Any]]:
 
 def test_every_field_is_in_the_tables() -> None:
     """A new field can't be forgotten here."""
-    tables = (WHOLE, WHOLE_FROM_ZERO, POSITIVE, FROM_ZERO, FROM_ONE, SHARES, SPANS, FLAGS, SETS)
+    tables = (
+        WHOLE,
+        WHOLE_FROM_ZERO,
+        POSITIVE,
+        FROM_ZERO,
+        FROM_ONE,
+        SHARES,
+        SPANS,
+        FLAGS,
+        SETS,
+        WORDS,
+    )
     assert sorted(name for table in tables for name in table) == sorted(FIELDS)
 
 
@@ -109,7 +125,7 @@ def test_a_bad_value_is_named_with_its_field(name: str, value: Any) -> None:
         AdaptiveConfig(**{name: value})
     text = str(caught.value)
     assert name in text
-    shown = value[0] if isinstance(value, list) else value
+    shown = value[0] if isinstance(value, list) and value else value
     if isinstance(shown, timedelta) and name in SECONDS:
         shown = shown.total_seconds()
     if isinstance(shown, float) and name in SPANS:

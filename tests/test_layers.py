@@ -54,7 +54,7 @@ LAYERS: tuple[set[str], ...] = (
         "_policy.state",
         "events",
     },
-    {"_origin.counters", "_origin.sweeper", "_policy.adaptive"},
+    {"_http.proof", "_origin.counters", "_origin.sweeper", "_policy.adaptive"},
     {
         "_http.replay",
         "_http.verdict",

@@ -202,6 +202,24 @@ def statuses(name: str, value: object) -> frozenset[int]:
     return frozenset(int(status) for status in found)
 
 
+def exceptions(name: str, value: object) -> frozenset[type[Exception]]:
+    """Exception classes, without the one of a call's own deadline."""
+    wanted = "a collection of exception classes"
+    if isinstance(value, type):
+        raise wrong_type(name, wanted, value)
+    found = _members(name, value, wanted)
+    for kind in found:
+        # Neither a cancellation nor an interrupt of the process is an Exception.
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            raise wrong_type(name, wanted, kind)
+        if kind is TimeoutError:
+            raise ValueError(
+                f"{name} must not hold the call's own deadline, which is a bare TimeoutError, "
+                f"got {kind!r}; raise a class of your own below it"
+            )
+    return frozenset(found)
+
+
 def _members(name: str, value: Any, wanted: str) -> list[Any]:
     # A str is an iterable of its letters, and bytes one of ints: both are always a slip.
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable):

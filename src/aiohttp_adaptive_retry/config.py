@@ -8,16 +8,18 @@ import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Self, TypedDict, Unpack, cast
+from typing import Final, Literal, Self, TypedDict, Unpack, cast, get_args
 
 from ._checks import (
     ContradictionError,
+    exceptions,
     flag,
     known_names,
     likely,
     methods,
     nearest,
     number,
+    one_of,
     seconds,
     shown,
     span,
@@ -36,6 +38,9 @@ DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "P
 DEFAULT_RETRY_STATUSES: Final = frozenset(
     {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 )
+
+#: When a request of a method that is not idempotent is sent again.
+Resend = Literal["proven", "never"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +75,12 @@ class AdaptiveConfig:
         retry_methods: methods that may be sent again. Others only with an Idempotency-Key header.
         retry_statuses: answers that count as failures and may be retried, 100 to 599. Which of
             them retries really mend is learnt.
+        retry_exceptions: exception classes of your own middlewares and connectors that count as
+            transient failures. aiohttp's connection errors and every `OSError` do without being
+            named. A bare `TimeoutError` never does: it is the call's own deadline.
+        resend: when other methods than `retry_methods` may be sent again. "proven": where it is
+            proven that nobody has processed the request, as no connection was made, nothing of the
+            request was written, or the server says so. "never": never.
         attempt_timeout: seconds that one attempt may take until its response head, or None. None,
             as the session's timeouts are the caller's; a server that falls silent is noticed by
             this or by a `sock_read`.
@@ -137,6 +148,8 @@ class AdaptiveConfig:
     max_attempts: int = 5
     retry_methods: Collection[str] = DEFAULT_RETRY_METHODS
     retry_statuses: Collection[int] = DEFAULT_RETRY_STATUSES
+    retry_exceptions: Collection[type[Exception]] = ()
+    resend: Resend = "proven"
     attempt_timeout: float | None = None
     retry_for: float | None = None
     backoff_base: float = 0.2
@@ -193,6 +206,8 @@ class AdaptiveConfig:
         # Copied, so that a set which the caller changes later changes nothing here.
         self._keep("retry_methods", methods("retry_methods", self.retry_methods))
         self._keep("retry_statuses", statuses("retry_statuses", self.retry_statuses))
+        self._keep("retry_exceptions", exceptions("retry_exceptions", self.retry_exceptions))
+        self._keep("resend", one_of("resend", self.resend, get_args(Resend)))
         for small, large in _ORDERED:
             least, most = getattr(self, small), getattr(self, large)
             if most < least:
@@ -330,6 +345,8 @@ class ConfigOverrides(TypedDict, total=False):
     max_attempts: int
     retry_methods: Collection[str]
     retry_statuses: Collection[int]
+    retry_exceptions: Collection[type[Exception]]
+    resend: Resend
     attempt_timeout: Seconds | None
     retry_for: Seconds | None
     backoff_base: Seconds

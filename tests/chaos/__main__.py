@@ -21,8 +21,9 @@ the attempts that the server saw are within their bound, every body that it took
 whole, no attempt began after the deadline, the counters say what happened, no connection is held,
 and the caller has got what aiohttp alone would have given for the last fault.
 
-"Retried" is what may be sent again. A POST, a PATCH, or a body that is spent is handed on: the
-answer unread, the exception unchanged in type. Where nothing would ever come, `attempt_timeout`
+"Retried" is what may be sent again: a POST or a PATCH only where no connection was made, or after
+429. All others, and a body that is spent, are handed on: the answer unread, the exception unchanged
+in type. Where nothing would ever come, `attempt_timeout`
 ends the attempt, or the deadline ends the call.
 
 This page is printed by `python -m tests.chaos`; a test holds it equal.

@@ -45,6 +45,11 @@ class Fault:
         return self.status in RETRIED or (self.status is None and not self.final)
 
     @property
+    def proven(self) -> bool:
+        """Whether it is proven that nobody has processed the request."""
+        return self.status == 429 or (self.place in ("name", "handshake") and not self.endless)
+
+    @property
     def silent(self) -> bool:
         """Whether an attempt needs a limit on its time."""
         return self.endless and self.status is None

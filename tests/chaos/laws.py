@@ -13,11 +13,11 @@ from aiohttp_adaptive_retry.events import RESULTS
 
 from .bodies import BODIES
 from .faults import RETRIED
-from .world import Call, Ending, World
+from .world import Attempt, Call, Ending, World
 
 __all__ = ("SENT_AGAIN", "obey", "obey_at_each_hop")
 
-#: Methods that may be sent twice.
+#: Methods that may be sent twice, whatever an attempt came to.
 SENT_AGAIN = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -118,11 +118,14 @@ def _outcomes_are_counted(
     assert sum(counted.values()) == len(calls)
     reasons = Counter(snapshot.suppressed)
     unsafe = exhausted = fragile = 0
-    for call, ending, count in zip(calls, endings, tries, strict=True):
+    for number, (call, ending, count) in enumerate(zip(calls, endings, tries, strict=True)):
+        attempts = [attempt for attempt in world.attempts if attempt.call == str(number)]
+        is_unsafe = call.method not in SENT_AGAIN and not call.key
+        # Each attempt but the last one was proven to have done nothing.
+        assert not is_unsafe or all(map(_did_nothing, attempts[:-1]))
         if not _ended(ending, count).startswith("failed"):
             continue
-        if call.method not in SENT_AGAIN and not call.key:
-            assert count == 1
+        if is_unsafe and not _did_nothing(attempts[-1]):
             unsafe += 1
         elif count == world.retry.config.max_attempts:
             exhausted += 1
@@ -135,6 +138,13 @@ def _outcomes_are_counted(
     assert reasons["not_idempotent"] == unsafe
     assert reasons["max_attempts"] == exhausted
     assert reasons["body_not_replayable"] <= fragile
+
+
+def _did_nothing(attempt: Attempt) -> bool:
+    """Whether nobody can have processed an attempt: it was never connected, or turned away."""
+    came_to = attempt.came_to
+    connecting = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+    return came_to == 429 or isinstance(came_to, connecting)
 
 
 def _failures_are_counted(world: World) -> None:

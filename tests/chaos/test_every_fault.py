@@ -63,7 +63,7 @@ def _is_mended(fault: Fault, call: Call) -> bool | None:
     an attempt has a limit on its time, a busy machine may cut the second attempt short too.
     """
     body = BODIES[call.body]
-    if call.method not in SENT_AGAIN or not fault.mendable:
+    if not fault.mendable or (call.method not in SENT_AGAIN and not fault.proven):
         return False
     if not body.fragile:
         return True

@@ -72,6 +72,7 @@ AIOHTTPS: dict[str, Said] = {
     "ClientSSLError": NOT_CONNECTED_FOR_EVER,
     "ServerFingerprintMismatch": PERMANENT,
     # It was lost.
+    "ClientConnectionError": LOST,
     "ClientOSError": LOST,
     "ClientConnectionResetError": LOST,
     "ServerConnectionError": LOST,
@@ -90,7 +91,6 @@ AIOHTTPS: dict[str, Said] = {
     "ClientHttpProxyError": PERMANENT,
     # Not the network's: of the caller, of another middleware, or of what reads an answer.
     "ClientError": None,
-    "ClientConnectionError": None,
     "InvalidURL": None,
     "InvalidUrlClientError": None,
     "InvalidUrlRedirectClientError": None,
@@ -114,11 +114,17 @@ OTHERS: list[tuple[BaseException, Said]] = [
     (asyncio.CancelledError(), None),
     (KeyboardInterrupt(), None),
     (SystemExit(), None),
-    # Of the caller's body, or of the machine.
-    (OSError(28, "No space left on device"), None),
-    (FileNotFoundError(), None),
-    (PermissionError(), None),
-    (ssl.SSLError(), None),
+    # Of a connector that is not aiohttp's, or of another middleware.
+    (OSError(28, "No space left on device"), LOST),
+    (OSError(), LOST),
+    (FileNotFoundError(), LOST),
+    (FileNotFoundError(errno.ENOENT, "missing"), PERMANENT),
+    (PermissionError(errno.EACCES, "denied"), PERMANENT),
+    (socket.gaierror(socket.EAI_AGAIN, "later"), LOST),
+    (socket.gaierror(socket.EAI_NONAME, "no such name"), PERMANENT),
+    (ssl.SSLError(), LOST),
+    (ssl.SSLCertVerificationError(), PERMANENT),
+    (type("ProxyTimeoutError", (TimeoutError,), {})(), TIMED_OUT),
     (ValueError(), None),
     (RuntimeError("Session is closed"), None),
     # Ours, of another middleware of this kind behind this one.
@@ -328,11 +334,37 @@ def test_which_answer_can_be_kept_through_a_wait(
     assert CLASSIFIER.response(response, 0.25).can_wait is can_wait
 
 
+def test_an_error_of_the_callers_body() -> None:
+    """aiohttp reports what a body raises as a connection's error; the cause tells them apart."""
+    error = aiohttp.ClientConnectionError("Failed to send bytes")
+    error.__cause__ = ValueError("of the generator")
+    said(error, "", None)
+    error.__cause__ = OSError("of the socket")
+    said(error, "ClientConnectionError", LOST)
+
+
+class Named(Exception):
+    """Of an inner middleware."""
+
+
+def test_exceptions_that_the_user_names() -> None:
+    """They and the classes below them are transient, those of aiohttp too; a deadline is not."""
+    kinds = (Named, aiohttp.ClientSSLError, OSError)
+    classifier = Classifier(AdaptiveConfig(retry_exceptions=kinds))
+    for error in (Named(), type("Below", (Named,), {})(), ssl.SSLCertVerificationError()):
+        outcome = classifier.error(error, 0.25)
+        assert outcome == AttemptOutcome(False, type(error).__name__, 0.25)
+    assert classifier.error(TimeoutError(), 0.25) is None
+    assert classifier.error(RuntimeError(), 0.25) is None
+    assert CLASSIFIER.error(Named(), 0.25) is None
+
+
 def stands_in_the_way(request: Request, body: bytes, answer: Response | None = None) -> str | None:
     """Why a request can't be sent again that was answered so, by 500 unless told otherwise."""
     response = cast(ClientResponse, answer or Response(500))
     outcome = CLASSIFIER.response(response, 0.25)
-    return CLASSIFIER.obstacle(cast(ClientRequest, request), body, response, outcome)
+    sender: Any = None
+    return CLASSIFIER.obstacle(cast(ClientRequest, request), body, response, outcome, sender)
 
 
 @pytest.mark.parametrize(
@@ -375,6 +407,13 @@ ELSEWHERE = {
         "ClientResponseError",
         "ServerDisconnectedError",
         "InvalidURL",
+    },
+    # What proves that nobody has processed a request, whatever the attempt came to.
+    "_http/proof": {
+        "ClientConnectorError",
+        "ClientHttpProxyError",
+        "ClientResponseError",
+        "ConnectionTimeoutError",
     },
     # What aiohttp itself answers with a second run, which is aiohttp's rule and not ours.
     "_http/replay": {"ClientConnectorError", "ClientOSError", "ServerDisconnectedError"},

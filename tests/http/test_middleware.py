@@ -24,6 +24,7 @@ from ..kit.clock import Clock
 from ..kit.fakes import Request, Response, Rig, Upstream
 from ..kit.metrics import by
 
+UNREACHED = aiohttp.ConnectionTimeoutError()
 REFUSED = aiohttp.ClientOSError(111, "refused")
 
 
@@ -114,7 +115,11 @@ async def test_attempts_never_exceed_the_limit(attempts: int) -> None:
         ([ValueError()], "GET", {}, "ignored", None),
         ([TimeoutError()], "GET", {}, "ignored", None),
         ([asyncio.CancelledError()], "GET", {}, "ignored", None),
-        ([aiohttp.ClientConnectionError()], "GET", {}, "ignored", None),
+        ([aiohttp.ClientError()], "GET", {}, "ignored", None),
+        ([aiohttp.ClientConnectionError(), 200], "GET", {}, "retry_success", None),
+        ([UNREACHED, 200], "POST", {}, "retry_success", None),
+        ([UNREACHED], "POST", {"resend": "never"}, "failed_without_retry", "not_idempotent"),
+        ([429, 200], "POST", {}, "retry_success", None),
         ([503, TimeoutError()], "GET", {}, "ignored", None),
         (
             [aiohttp.ServerFingerprintMismatch(b"", b"", "h", 1)],

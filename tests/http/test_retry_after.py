@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from aiohttp_adaptive_retry._http import retry_after
 from aiohttp_adaptive_retry._http.moments import LONGEST
-from aiohttp_adaptive_retry._http.retry_after import NACKS, SILENCE, ServerWord, heard, is_nack
+from aiohttp_adaptive_retry._http.retry_after import NACKS, SILENCE, ServerWord, heard
 
 from ..kit.fakes import Response, Rig
 
@@ -342,8 +342,8 @@ def test_whether_it_is_wanted_again(headers: dict[str, str], again: bool | None)
 def test_who_turned_a_request_away() -> None:
     """Envoy and Finagle say so by a header's presence."""
     for name in NACKS:
-        assert is_nack(CIMultiDict({name.upper(): "true"}))
-    assert not is_nack(CIMultiDict({"Retry-After": "1", "finagle-http-nonretryable-nack": "1"}))
+        assert said(503, {name.upper(): "true"}).unread
+    assert not said(503, {"Retry-After": "1", "finagle-http-nonretryable-nack": "1"}).unread
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import ssl
 from typing import Final
 
 import aiohttp
-from aiohttp import ClientRequest, ClientResponse, payload
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, payload
 
 from .._errors import error_type, is_answer
 from .._policy.protocol import AttemptOutcome, Reason
 from ..config import AdaptiveConfig
 from .body import is_replayable
 from .pool import was_used_before
+from .proof import is_unprocessed
 from .retry_after import ServerWord, heard, may_override
 from .verdict import Verdict
 
@@ -29,6 +30,7 @@ _PERMANENT: Final = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ClientSSLError,
     aiohttp.ServerFingerprintMismatch,
+    ssl.SSLCertVerificationError,
 )
 # A name is wrong, or has no address. EAI_AGAIN is another matter: the resolver itself failed.
 _NO_SUCH_NAME: Final = frozenset(
@@ -54,24 +56,25 @@ _NO_WAY: Final = frozenset(
 _CUT: Final = frozenset(
     {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ESHUTDOWN, errno.ETIMEDOUT}
 )
-# What the network, or the server at its other end, does to a request.
+# What the network, or the server at its other end, does to a request. An answer that can't be
+# parsed is damage, as on any connection.
 _TRANSIENT: Final = (
-    aiohttp.ClientOSError,
-    aiohttp.ServerConnectionError,  # disconnected, and all of its own time-outs
-    aiohttp.ClientConnectionResetError,
+    aiohttp.ClientConnectionError,
     aiohttp.ClientPayloadError,
-    ConnectionError,
+    aiohttp.ClientResponseError,
 )
 
 
 class Classifier:
     """Says what attempts came to, by the configuration. O(1)."""
 
-    __slots__ = ("_retry_methods", "retry_statuses")
+    __slots__ = ("_resends", "_retry_exceptions", "_retry_methods", "retry_statuses")
 
     def __init__(self, config: AdaptiveConfig) -> None:
         self.retry_statuses = frozenset(config.retry_statuses)
         self._retry_methods = frozenset(config.retry_methods)
+        self._retry_exceptions = tuple(config.retry_exceptions)
+        self._resends = config.resend == "proven"
 
     def is_failure(self, response: ClientResponse) -> bool:
         """Whether an answer counts as a failure: by its status, or since its headers say so."""
@@ -103,16 +106,21 @@ class Classifier:
         body: payload.Payload | bytes | None,
         result: ClientResponse | BaseException,
         outcome: AttemptOutcome,
+        handler: ClientHandlerType,
         idempotent: bool | None = None,
     ) -> Reason | None:
-        """Why a request can't be sent again, whatever its attempt came to, if so.
+        """Why a request can't be sent again, whatever the policy says, if so.
 
         `body` is the one at the start of the attempt, None if nobody looked. `result` is what the
-        attempt brought, and `outcome` what that said. `idempotent` is the caller's word.
+        attempt by `handler` brought, and `outcome` what that said. `idempotent` is the caller's
+        word.
         """
         if idempotent is None:
-            named = _IDEMPOTENCY_KEY in request.headers
-            idempotent = request.method in self._retry_methods or named
+            idempotent = (
+                request.method in self._retry_methods
+                or _IDEMPOTENCY_KEY in request.headers
+                or (self._resends and is_unprocessed(request, handler, result))
+            )
         if not idempotent:
             return "not_idempotent"
         if (body or request.body) and not is_replayable(request, body):
@@ -159,20 +167,28 @@ class Classifier:
         What the network did not raise came from another middleware or from the caller's body.
         `request` is the one that was sent, for what is to be known of its connection.
         """
-        if isinstance(error, _PERMANENT):
+        if type(error) is TimeoutError:
+            return None
+        named = isinstance(error, self._retry_exceptions)
+        if isinstance(error, aiohttp.ClientResponseError) and is_answer(error):
+            return self._answer(error, latency, named)
+        if named:
+            replayable = True
+        elif isinstance(error, _PERMANENT):
             replayable = False
         elif isinstance(error, aiohttp.ClientConnectorError):
             replayable = not _can_not_mend(error.os_error)
         elif isinstance(error, _TRANSIENT):
+            if _is_of_the_body(error):
+                return None
             replayable = True
-        elif isinstance(error, aiohttp.ClientResponseError):
-            if is_answer(error):
-                return self._answer(error, latency)
-            # An answer that can't be parsed: damage, as on any connection.
-            replayable = True
+        elif isinstance(error, OSError):
+            # Of a connector that is not aiohttp's, as one through SOCKS, or of another middleware.
+            replayable = not _can_not_mend(error)
         else:
             return None
-        timed_out = isinstance(error, aiohttp.ServerTimeoutError)
+        # A bare TimeoutError has gone above: all others are a server's or a proxy's silence.
+        timed_out = isinstance(error, TimeoutError)
         return AttemptOutcome(
             False,
             error_type(error),
@@ -183,10 +199,15 @@ class Classifier:
             replayable=replayable,
         )
 
-    def _answer(self, error: aiohttp.ClientResponseError, latency: float) -> AttemptOutcome:
-        """What an answer says that came as an exception, as it would say it by itself."""
+    def _answer(
+        self, error: aiohttp.ClientResponseError, latency: float, named: bool
+    ) -> AttemptOutcome:
+        """What an answer says that came as an exception, as it would say it by itself.
+
+        `named` is whether the exception is one of `retry_exceptions`.
+        """
         word = heard(error.status, error.headers)
-        fails = self._fails(error.status, word)
+        fails = named or self._fails(error.status, word)
         if isinstance(error, aiohttp.ClientHttpProxyError):
             # Without the tunnel nobody has answered, whatever the proxy says of it.
             outcome = _said(error.status, word, latency)
@@ -216,6 +237,13 @@ def _said(status: int, word: ServerWord, latency: float) -> AttemptOutcome:
 def _is_limit(word: ServerWord) -> bool:
     """Whether an answer 403 is a limit: it names a time, or says that nothing is left."""
     return word.seconds is not None or word.exhausted
+
+
+def _is_of_the_body(error: BaseException) -> bool:
+    """Whether the caller's body raised what aiohttp reports as a connection's error."""
+    if type(error) is not aiohttp.ClientConnectionError:
+        return False
+    return error.__cause__ is not None and not isinstance(error.__cause__, OSError)
 
 
 def _can_not_mend(reason: OSError) -> bool:

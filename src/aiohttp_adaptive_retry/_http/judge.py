@@ -114,7 +114,7 @@ class Judge:
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
             obstacle = self._classifier.obstacle(
-                request, call.body, result, outcome, call.idempotent
+                request, call.body, result, outcome, call.handler, call.idempotent
             )
             outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)

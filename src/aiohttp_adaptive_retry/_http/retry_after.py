@@ -37,6 +37,8 @@ class ServerWord(NamedTuple):
     again: bool | None = None
     #: A limit is used up.
     exhausted: bool = False
+    #: The request was turned away before anybody has read it.
+    unread: bool = False
 
     @property
     def wait(self) -> float | None:
@@ -266,7 +268,8 @@ def heard(
     invites = seconds is not None
     if seconds is None:
         seconds = _first(LIMITS, head)
-    return ServerWord(seconds, invites, _verdict(head), _is_exhausted(head))
+    unread = not said.keys().isdisjoint(NACKS)
+    return ServerWord(seconds, invites, _verdict(head), _is_exhausted(head), unread)
 
 
 def says_something(headers: Mapping[str, Any]) -> bool:
@@ -277,11 +280,6 @@ def says_something(headers: Mapping[str, Any]) -> bool:
 def may_override(headers: Mapping[str, Any]) -> bool:
     """Whether an answer may want another attempt though its status doesn't ask for one."""
     return any(name in headers for name in VERDICTS)
-
-
-def is_nack(headers: Mapping[str, Any]) -> bool:
-    """Whether a proxy or server in between says that nobody has read the request."""
-    return any(name in headers for name in NACKS)
 
 
 def _first(parsers: tuple[_Parser, ...], head: _Head) -> float | None:
