@@ -44,7 +44,7 @@ SHARES = {"budget_deposit", "budget_floor", "hold_share"}
 SPANS = {"window_duration", "cleanup_interval"}
 FLAGS = {"record_error_messages", "admission", "attempt_spans"}
 SETS = {"retry_methods", "retry_statuses", "retry_exceptions"}
-WORDS = {"resend"}
+WORDS = {"mode", "resend"}
 OPTIONAL = {"attempt_timeout", "retry_for", "memory_baseline_mb"}
 #: Fields that are durations: given in seconds or as timedeltas, kept in seconds.
 SECONDS = {
@@ -84,6 +84,8 @@ def bad_values() -> list[tuple[str, Any]]:
         cases += [(name, value) for value in (math.nan, math.inf, 0, -1, 1e-9, HUGE)]
     for name in sorted(FLAGS):
         cases += [(name, value) for value in (0, 1, -1, math.nan, math.inf, "yes")]
+    for name in sorted(WORDS):
+        cases += [(name, value) for value in (0, 1.5, math.nan, "", "On", "of", b"on", ["off"])]
     for name in sorted(SETS):
         cases += [(name, value) for value in (0, -1, 1.5, math.nan, math.inf, "GET", b"GET")]
     cases += [("retry_methods", [value]) for value in ("", "GE T", "GET\n", "GÉT", 5, None, True)]

@@ -45,6 +45,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "_http.kept",
+        "_http.switch",
         "_http.retry_after",
         "_options",
         "_origin.memory",

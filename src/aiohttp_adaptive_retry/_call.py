@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from ._origin.call import Call as Call
 from ._origin.call import Watcher
@@ -27,8 +27,6 @@ from ._policy.asking import ask_by
 from ._policy.protocol import REASONS, SEND, Action, AttemptOutcome, GiveUp, Reason, Send, Wait
 from .config import AdaptiveConfig
 from .events import CallResult, EventKind
-
-_F = TypeVar("_F")
 
 _is_enabled: Final = logging.getLogger("aiohttp_adaptive_retry").isEnabledFor
 #: The log's level for what is told. Mended calls are told to listeners alone.
@@ -80,6 +78,8 @@ class CallDriver:
     #: Those of all origins, where there are several.
     waiting: InitVar[WaitingCalls | None] = None
     _watcher: Watcher | None = None
+    #: No call gets a further attempt, and those that wait end as they wake.
+    is_off: bool = False
     _waiting: WaitingCalls = field(init=False)
 
     def __post_init__(self, waiting: WaitingCalls | None) -> None:
@@ -92,6 +92,15 @@ class CallDriver:
         except Exception as fault:
             self._faults(fault)
             return SEND
+
+    def observe(self, now: float, call: Call) -> None:
+        """Tell the policy of a first attempt that is sent whatever the answer is."""
+        try:
+            policy = call.origin.policy
+            if not isinstance(policy.arrive(now, call), Send):
+                policy.cancel(now, call)
+        except Exception as fault:
+            self._faults(fault)
 
     def refuse(self, now: float, call: Call, reason: Reason) -> None:
         """End a call before its first attempt, of which the policy has not heard."""
@@ -192,6 +201,10 @@ class CallDriver:
             if seconds > 0.0:
                 call.total_waited += seconds
                 call.total_held += seconds if call.is_held else 0.0
+            if self.is_off:
+                if call.must_send or not call.attempts:
+                    return SEND
+                return self._give_up(now, call, "disabled")
             if self._is_short(now) and not call.must_send:
                 return self._give_up(now, call, "memory_pressure")
             if call.own is None:
@@ -238,6 +251,14 @@ class CallDriver:
     ) -> Action:
         """Hold the caller's bounds against the policy's action; end the call if it is over."""
         reason: str | None = obstacle
+        # What the switch says comes after what the request and the caller's limits say.
+        switch: Reason | None = None
+        if (
+            call.attempts
+            and (call.observed or self.is_off)
+            and not (call.must_send and call.waited)
+        ):
+            switch = "observed" if call.observed else "disabled"
         if isinstance(action, Wait):
             if not 0.0 <= action.seconds < math.inf:
                 raise ValueError(f"seconds must be >= 0 and finite, got {action.seconds}")
@@ -245,6 +266,7 @@ class CallDriver:
                 if call.must_send and call.waited:
                     return SEND
                 reason = reason or "deadline"
+            reason = reason or switch
             if reason is None:
                 # What the server has said is let go of before a wait that ends in an attempt.
                 call.must_send = call.must_send or action.committed
@@ -267,6 +289,7 @@ class CallDriver:
             call.is_held = False
             if call.attempts and not call.must_send and call.is_late(now):
                 reason = reason or "deadline"
+            reason = reason or switch
         else:
             raise TypeError(f"a policy must answer with Send, Wait or GiveUp, got {action!r}")
         if reason is None:
@@ -372,25 +395,3 @@ def _failure(call: Call) -> CallResult:
     if not call.attempts:
         return "refused"
     return "failed_after_retry" if call.attempts > 1 else "failed_without_retry"
-
-
-def checked_callable(name: str, value: _F) -> _F:
-    """The value itself, if it can be called; else a TypeError that names the argument."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def checked_sleep(sleep: _F) -> _F:
-    """The value itself, unless it blocks the loop; else a TypeError."""
-    if sleep is time.sleep:
-        raise TypeError("sleep must be awaitable, as asyncio.sleep is, got time.sleep")
-    return checked_callable("sleep", sleep)
-
-
-def checked_instance(name: str, value: _F, kind: type[object]) -> _F:
-    """The value itself, if None or of that class; else a TypeError that names the argument."""
-    if value is not None and not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {value!r}")
-    return value

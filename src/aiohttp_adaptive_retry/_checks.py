@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 import string
+import time
 from collections.abc import Collection, Iterable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+_F = TypeVar("_F")
 
 # Upper ends catch a unit that was mixed up.
 MOST_ITEMS: Final = 1_000_000_000
@@ -225,3 +228,25 @@ def _members(name: str, value: Any, wanted: str) -> list[Any]:
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable):
         raise wrong_type(name, wanted, value)
     return list(value)
+
+
+def checked_callable(name: str, value: _F) -> _F:
+    """The value itself, if it can be called; else a TypeError that names the argument."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def checked_sleep(sleep: _F) -> _F:
+    """The value itself, unless it blocks the loop; else a TypeError."""
+    if sleep is time.sleep:
+        raise TypeError("sleep must be awaitable, as asyncio.sleep is, got time.sleep")
+    return checked_callable("sleep", sleep)
+
+
+def checked_instance(name: str, value: _F, kind: type[object]) -> _F:
+    """The value itself, if None or of that class; else a TypeError that names the argument."""
+    if value is not None and not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {value!r}")
+    return value

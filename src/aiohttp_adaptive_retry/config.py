@@ -41,6 +41,9 @@ DEFAULT_RETRY_STATUSES: Final = frozenset(
 
 #: When a request of a method that is not idempotent is sent again.
 Resend = Literal["proven", "never"]
+#: How much a middleware does, from most to least.
+Mode = Literal["on", "observe", "off"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,11 +121,14 @@ class AdaptiveConfig:
         max_labelled_origins: origins that get metric labels of their own over the process's
             lifetime, 0 or more; the rest are counted together under `_OTHER`.
 
-    Traces and admission:
+    Traces, admission and mode:
         attempt_spans: a CLIENT span for every attempt, injected into its headers. Off, as it costs
             a span an attempt, and OpenTelemetry's own instrumentation has one a call.
         admission: hold or refuse (`OriginUnavailable`) first attempts too while an origin is down.
             Off, as a call may then fail unsent.
+        mode: "on"; "observe" to decide and count, and send each call once; "off" to leave all calls
+            alone. `AdaptiveRetryMiddleware.mode` can be set at any time; the strictest of both
+            counts.
 
     Example:
         >>> AdaptiveConfig(window_size=0)
@@ -167,6 +173,7 @@ class AdaptiveConfig:
     max_labelled_origins: int = 100
     attempt_spans: bool = False
     admission: bool = False
+    mode: Mode = "on"
 
     def __init__(self, **fields: Unpack[ConfigOverrides]) -> None:
         cls = type(self)
@@ -187,6 +194,7 @@ class AdaptiveConfig:
             self._keep(name, span(name, getattr(self, name)))
         for name in ("record_error_messages", "attempt_spans", "admission"):
             flag(name, getattr(self, name))
+        one_of("mode", self.mode, MODES)
         number("memory_threshold_mb", self.memory_threshold_mb)
         if self.memory_baseline_mb is not None:
             number("memory_baseline_mb", self.memory_baseline_mb, least=0.0)
@@ -364,3 +372,4 @@ class ConfigOverrides(TypedDict, total=False):
     max_labelled_origins: int
     attempt_spans: bool
     admission: bool
+    mode: Mode

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
 
-from ._call import Call, CallDriver, SafeClock, checked_callable, checked_sleep
+from ._call import Call, CallDriver, SafeClock
+from ._checks import checked_callable, checked_sleep
 from ._errors import OriginUnavailable, error_name, error_text
 from ._origin.counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard

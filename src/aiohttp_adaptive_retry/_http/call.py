@@ -62,6 +62,8 @@ class _HttpCall(Call):
 
         The first limit stands still while the attempt waits in the pool's queue.
         """
+        if self.observed:
+            return None, None
         timeout = (self.own or self.origin.config).attempt_timeout
         return timeout, None if self.until is None else self.until - now
 

@@ -120,7 +120,7 @@ class Judge:
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended:
                 self.report(call, result)
-                if isinstance(result, BaseException):
+                if isinstance(result, BaseException) and not call.observed:
                     self._runs.failed(request, call.handler, result, now)
         except Exception as fault:
             # Our own bookkeeping failed: the call ends as it would without us.

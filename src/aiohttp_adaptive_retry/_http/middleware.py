@@ -17,13 +17,13 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from .._call import checked_callable, checked_instance
+from .._checks import checked_callable, checked_instance
 from .._options import current_options
 from .._origin.registry import Origin
 from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
-from ..config import AdaptiveConfig, ConfigOverrides, configured
+from ..config import AdaptiveConfig, ConfigOverrides, Mode, configured
 from ..events import RetryEvent
 from .body import watch_upload
 from .call import _HttpCall
@@ -125,6 +125,25 @@ class AdaptiveRetryMiddleware(Retries):
     def config(self) -> AdaptiveConfig:
         """The configuration in force."""
         return self._config
+
+    @property
+    def mode(self) -> Mode:
+        """ "on", "observe" or "off": the strictest of what was set here and in the configuration.
+
+        It can be set at any time, from any thread, and is in force for calls that begin afterwards.
+        "observe" decides and counts what it would do (`retries.suppressed` with the reason
+        `observed`), and sends each call once. "off" leaves calls alone and counts none. Calls that
+        wait when it is set to "off" end at once with what they have got; a call whose answer is let
+        go of already sends its next attempt, which is its last.
+        """
+        return self._mode_of(self._config)
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._switch.set(mode)
+        self._refresh()
+        if mode == "off":
+            self._switch.end_waits()
 
     def snapshot(self) -> Snapshot:
         """Totals and per-origin state at this moment. O(origins); the loop's thread."""

@@ -16,7 +16,8 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from aiohttp.payload import Payload
 from opentelemetry.trace import TracerProvider
 
-from .._call import CallDriver, SafeClock, checked_callable, checked_sleep
+from .._call import CallDriver, SafeClock
+from .._checks import checked_callable, checked_sleep
 from .._errors import OriginUnavailable
 from .._options import Options, read_options
 from .._origin.counters import Faults
@@ -24,7 +25,7 @@ from .._origin.registry import Origin, Registry
 from .._origin.sweeper import Sweeper
 from .._policy.protocol import Action, GiveUp, Policy, Wait
 from .._telemetry.narrator import Narrator
-from ..config import AdaptiveConfig
+from ..config import AdaptiveConfig, Mode
 from ..events import RetryEvent
 from ..policy import make_adaptive_policy
 from .attempt import Attempts, late
@@ -37,6 +38,7 @@ from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
 from .replay import Runs, total_timeout
 from .retry_after import says_something
+from .switch import Switch, strictest
 from .verdict import Verdict, Verdicts
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
@@ -80,10 +82,11 @@ class Retries:
         self._is_failure, self._is_wanted_again = classifier.is_failure, classifier.is_wanted_again
         self._attempts = Attempts(config, tracer_provider, faults, now)
         self._always = self._attempts.always
+        self._switch = Switch()
         # With admission and a user's own policy first attempts are asked about.
-        self._asks_first = config.admission or policy is not None
-        #: Whether a call has to be looked at before its first attempt.
-        self._looks = self._asks_first
+        self._asks_policy = config.admission or policy is not None
+        self._may_have_options = False
+        self._refresh()
         read_options(self)
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
         self._marks = False
@@ -153,6 +156,7 @@ class Retries:
                     verdict, failed = found, found.kind == "retry"
             if (
                 failed
+                and not call.observed
                 and not response.content.is_eof()
                 and (call.origin.policy.is_troubled or says_something(response.headers))
             ):
@@ -173,13 +177,24 @@ class Retries:
 
     async def _pause(self, call: _HttpCall, action: Action) -> Action:
         """Wait as often as the driver says; what is to be done then."""
+        waits = self._switch.waits
         try:
             while isinstance(action, Wait):
+                # What has something to end with ends at once when the middleware is switched off.
+                wait = asyncio.timeout(None)
                 try:
-                    await self._sleep(action.seconds)
-                except Exception as error:
-                    self._faults(error)
-                    await asyncio.sleep(action.seconds)
+                    async with wait:
+                        if not call.must_send:
+                            waits[wait] = asyncio.get_running_loop()
+                        try:
+                            await self._sleep(action.seconds)
+                        except Exception as error:
+                            self._faults(error)
+                            await asyncio.sleep(action.seconds)
+                except TimeoutError:
+                    pass
+                finally:
+                    waits.pop(wait, None)
                 if call.request.session.closed:
                     # Closed while we waited; aiohttp says the same of a request made now.
                     raise RuntimeError("Session is closed")
@@ -196,11 +211,16 @@ class Retries:
             self._layers.arrived(call, self._now())
         except Exception as fault:
             self._faults(fault)
-        if call.until is not None and call.is_late(self._now()):
+        if call.until is not None and call.is_late(self._now()) and not call.observed:
             self._driver.refuse(self._now(), call, "deadline")
             passed = late()
             self._judge.report(call, passed)
             raise passed
+        if call.observed:
+            self._driver.observe(self._now(), call)
+            call.queue = self._attempts.queue(call.request, call.handler, None)
+            self._driver.sent(self._now(), call)
+            return
         action = self._driver.arrive(self._now(), call)
         if isinstance(action, Wait):
             action = await self._pause(call, action)
@@ -217,7 +237,21 @@ class Retries:
 
     def options_in_use(self) -> None:
         """From now on calls may have options."""
-        self._looks = True
+        self._may_have_options = True
+        self._refresh()
+
+    def _mode_of(self, config: AdaptiveConfig) -> Mode:
+        """The mode that is in force for calls to an origin with this configuration."""
+        return strictest(self._switch.mode, self._config.mode, config.mode)
+
+    def _refresh(self) -> None:
+        """What calls are asked before their first attempts, after something was set."""
+        mode = self._mode_of(self._config)
+        self._driver.is_off = mode == "off"
+        #: Whether every call is more than a plain first attempt.
+        self._asks_first = self._asks_policy or mode != "on"
+        #: Whether a call has to be looked at before its first attempt.
+        self._looks = self._asks_first or self._may_have_options
 
     def _looked(
         self,
@@ -228,10 +262,12 @@ class Retries:
         body: Payload | bytes | None,
         options: Options | None,
     ) -> _HttpCall | None:
-        """A call that is more than a plain one; None if it is none of ours."""
-        if options is not None and options.enabled is False:
+        """A call that is more than a plain one; None if it is to be left alone."""
+        mode = self._mode_of(origin.config)
+        if mode == "off" or (options is not None and options.enabled is False):
             return None
         call = _HttpCall(origin, started, started, request=request, handler=handler, body=body)
+        call.observed = mode == "observe"
         try:
             if options is not None:
                 call.idempotent, call.own = options.idempotent, options.applied(origin.config)

@@ -62,6 +62,8 @@ class Call:
     is_resend: bool = False
     #: Its configuration, where that is not its origin's.
     own: AdaptiveConfig | None = None
+    #: It is decided on and counted, and sent once.
+    observed: bool = False
     #: When it must have ended by the caller's `call_options`.
     until: float | None = None
     #: While it waits: the bytes that it was counted with in `WaitingCalls`.
