@@ -83,6 +83,19 @@ async def test_a_call_that_succeeds_at_once_tells_nothing() -> None:
     assert events == []
 
 
+async def test_a_first_success_takes_the_same_way_with_on_event() -> None:
+    """Successes are only written down, as many with `on_event` as without."""
+    written = []
+    for parts in ({}, {"on_event": Heard()}):
+        rig = rig_with([200], parts)
+        for _ in range(50):
+            await rig.call()
+            rig.clock.now += 0.001
+        (origin,) = rig.middleware._registry.listed()
+        written.append(origin.window.fast_total)
+    assert written[0] == written[1] > 40
+
+
 async def test_a_mended_call_tells_of_its_retries_and_its_end() -> None:
     """One event for each retry, before its wait, and one for the end."""
     rig, events = heard([503, aiohttp.ServerTimeoutError(), 200], parts=fixed())
