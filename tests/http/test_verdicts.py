@@ -497,3 +497,39 @@ def test_verdicts_are_values() -> None:
     assert Verdict("retry", timedelta(seconds=2)) == Verdict.retry(2)  # type: ignore[arg-type]
     assert hash(Verdict.success()) == hash(Verdict.success())
     assert Verdict.fail() != Verdict.ignore()
+
+
+async def test_a_post_whose_answer_breaks_off_is_not_sent_again(
+    serve: Serve, open_session: Open
+) -> None:
+    """An answer that began was processed, however much `classify` saw of it."""
+    cut = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf", then="close")
+    server = await serve(cut, reply(200))
+    async with open_session(retry := judging(read_it_all)).post(server.url, data=b"x") as response:
+        assert response.status == 200
+    assert server.hits == 1
+    assert retry.snapshot().suppressed == {"not_idempotent": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(403),
+        reply(403, headers="X-RateLimit-Remaining: 0\r\n"),
+        reply(503, headers="x-should-retry: false\r\n"),
+        reply(200, headers="grpc-retry-pushback-ms: -1\r\n"),
+    ],
+    ids=["403", "403 without a moment", "the server says no", "pushback"],
+)
+async def test_the_users_word_goes_over_the_servers(
+    serve: Serve, open_session: Open, answer: Any
+) -> None:
+    """`Verdict.retry` retries what the server's status and headers would hand back."""
+    server = await serve(answer, reply(200, b"done"))
+
+    async def classify(response: ClientResponse) -> Verdict | None:
+        return None if await response.read() == b"done" else Verdict.retry(name="again")
+
+    async with open_session(judging(classify)).get(server.url) as response:
+        assert await response.read() == b"done"
+    assert server.hits == 2

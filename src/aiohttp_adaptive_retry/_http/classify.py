@@ -148,14 +148,15 @@ class Classifier:
             return None
         if verdict.kind == "success":
             return AttemptOutcome(True, latency=latency)
-        outcome, after = self.response(response, latency), verdict.after
-        if after:
-            # What a server asks for is only ever lengthened.
-            outcome = outcome._replace(
-                limited=True, retry_after=max(after, outcome.retry_after or 0.0)
-            )
+        outcome = self.response(response, latency)
+        # What a server asks for is only ever lengthened.
+        wait = max(verdict.after or 0.0, outcome.retry_after or 0.0) or None
         return outcome._replace(
-            error_type=verdict.name or outcome.error_type, replayable=verdict.kind == "retry"
+            error_type=verdict.name or outcome.error_type,
+            # A limit that names no moment would be handed back, but for 429.
+            limited=wait is not None or response.status == _LIMITED,
+            retry_after=wait,
+            replayable=verdict.kind == "retry",
         )
 
     def error(
