@@ -75,7 +75,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"_call", "_http.attempt", "_http.release", "_telemetry.hub", "_telemetry.snapshot"},
     {"_http.call", "standalone"},
-    {"_http.layers"},
+    {"_http.layers", "_http.time_left"},
     {"_http.judge"},
     {"_http.retries"},
     {"_http.middleware"},

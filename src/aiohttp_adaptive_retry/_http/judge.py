@@ -19,7 +19,8 @@ from .call import _HttpCall
 from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
 from .pool import ended_in_queue
-from .replay import REDIRECTS, Runs, total_timeout
+from .replay import REDIRECTS, Runs
+from .time_left import limit_time
 from .verdict import Verdict
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
@@ -109,7 +110,7 @@ class Judge:
                         self.report(call, result)
                     return action
             if call.attempts == 1:
-                call.limit(total_timeout(request, call.handler))
+                limit_time(call, now)
                 given = request.headers
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)

@@ -36,9 +36,10 @@ from .judge import Judge
 from .layers import Layers
 from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
-from .replay import Runs, total_timeout
+from .replay import Runs
 from .retry_after import says_something
 from .switch import Switch, strictest
+from .time_left import limit_time
 from .verdict import Verdict, Verdicts
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
@@ -207,7 +208,7 @@ class Retries:
     async def _admitted(self, call: _HttpCall) -> None:
         """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
         try:
-            call.limit(total_timeout(call.request, call.handler))
+            limit_time(call, self._now())
             self._layers.arrived(call, self._now())
         except Exception as fault:
             self._faults(fault)

@@ -86,6 +86,11 @@ class Call:
             deadline = self.started + longest
         self.deadline = deadline
 
+    def end_by(self, moment: float) -> None:
+        """The call ends at this moment at the latest."""
+        if self.deadline is None or moment < self.deadline:
+            self.deadline = moment
+
     def is_late(self, now: float) -> bool:
         """Whether no retry may begin any more."""
         return self.deadline is not None and now > self.deadline
