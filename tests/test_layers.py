@@ -56,12 +56,12 @@ LAYERS: tuple[set[str], ...] = (
         "events",
     },
     {"_http.proof", "_origin.counters", "_origin.sweeper", "_policy.adaptive"},
+    {"_policy.admission"},
+    {"_policy.asking"},
     {
         "_http.replay",
         "_http.verdict",
         "_origin.registry",
-        "_policy.asking",
-        "_policy.admission",
         "_policy.fixed",
     },
     {
@@ -75,7 +75,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"_call", "_http.attempt", "_http.release", "_telemetry.hub", "_telemetry.snapshot"},
     {"_http.call", "standalone"},
-    {"_http.layers", "_http.time_left"},
+    {"_http.layers", "_http.setups", "_http.time_left"},
     {"_http.judge"},
     {"_http.retries"},
     {"_http.middleware"},

@@ -177,7 +177,7 @@ class CallDriver:
             policy = origin.policy
             if unsent:
                 action: Action = SEND
-            elif call.own is None:
+            elif call.own is None or call.own is origin.config:
                 action = policy.outcome(now, call, outcome)
             else:
                 action = ask_by(call.own, policy, policy.outcome, now, call, outcome)
@@ -207,7 +207,7 @@ class CallDriver:
                 return self._give_up(now, call, "disabled")
             if self._is_short(now) and not call.must_send:
                 return self._give_up(now, call, "memory_pressure")
-            if call.own is None:
+            if call.own is None or call.own is origin.config:
                 action = origin.policy.wake(now, call)
             else:
                 action = ask_by(call.own, origin.policy, origin.policy.wake, now, call)

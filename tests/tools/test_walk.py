@@ -14,8 +14,9 @@ MOST = {
     # Eight calls measure what the call keeps while it waits, and how full the container is.
     # Seven see whether anybody wants to know of it, and put a report on the answer.
     # Three find out how much time the call has left.
-    "a 503, then a 200": (19, 86, 200),
-    "a 503 for ever": (19, 152, 503),
+    # Two find the configuration that the call began with.
+    "a 503, then a 200": (20, 88, 200),
+    "a 503 for ever": (20, 152, 503),
 }
 
 

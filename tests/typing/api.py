@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import assert_type
+from typing import Literal, assert_type
 
 import aiohttp
 from opentelemetry.metrics import MeterProvider
@@ -49,6 +49,17 @@ async def attach(meters: MeterProvider, tracers: TracerProvider) -> None:
         sleep=asyncio.sleep,
         random=lambda: 0.5,
     )
+
+
+def by_origin() -> None:
+    """Settings by origin, the switch, and other settings."""
+    retry = AdaptiveRetryMiddleware(origins={"https://example.com": AdaptiveConfig.batch()})
+    assert_type(retry.mode, Literal["on", "observe", "off"])
+    retry.mode = "observe"
+    retry.reconfigure(AdaptiveConfig(mode="off"))
+    retry.mode = "of"  # type: ignore[assignment]
+    retry.reconfigure({"max_attempts": 3})  # type: ignore[arg-type]
+    AdaptiveRetryMiddleware(origins={"example.com": {"max_attempts": 3}})  # type: ignore[dict-item]
 
 
 async def vouched(session: aiohttp.ClientSession) -> None:

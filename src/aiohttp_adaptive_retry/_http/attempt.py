@@ -27,8 +27,6 @@ class Attempts:
     ) -> None:
         self._faults, self._clock = faults, clock
         self._spans = AttemptSpans(config, tracer_provider, faults)
-        #: Whether every attempt is more than a call of the handler.
-        self.always = config.attempt_timeout is not None or config.attempt_spans
 
     def queue(
         self,

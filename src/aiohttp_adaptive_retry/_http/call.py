@@ -9,6 +9,7 @@ from aiohttp.payload import Payload
 
 from .._call import Call
 from .._policy.protocol import AttemptOutcome
+from .classify import Classifier
 from .kept import KEPT_BYTES, answer_bytes, body_bytes, error_bytes
 from .pool import Queue
 from .replay import Run
@@ -25,6 +26,8 @@ class _HttpCall(Call):
     queue: Queue | None = None
     #: Attempts that were lost with a connection that had been used before.
     lost: int = 0
+    #: What judges its attempts.
+    classifier: Classifier | None = None
     #: The caller's word whether the request may be sent twice.
     idempotent: bool | None = None
     #: Bytes of what the newest attempt brought.

@@ -13,13 +13,13 @@ from .._call import CallDriver
 from .._errors import error_text
 from .._origin.counters import Faults
 from .._policy.protocol import Action, AttemptOutcome, GiveUp
-from ..config import AdaptiveConfig
 from ..events import NOTE, REPORT, CallReport
 from .call import _HttpCall
 from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
 from .pool import ended_in_queue
 from .replay import REDIRECTS, Runs
+from .setups import Setups
 from .time_left import limit_time
 from .verdict import Verdict
 
@@ -31,26 +31,24 @@ class Judge:
     """Tells the driver of one middleware what attempts came to. One loop."""
 
     __slots__ = (
-        "_classifier",
-        "_config",
         "_driver",
         "_faults",
         "_layers",
         "_now",
         "_runs",
+        "_setups",
     )
 
     def __init__(
         self,
-        config: AdaptiveConfig,
-        classifier: Classifier,
+        setups: Setups,
         driver: CallDriver,
         runs: Runs,
         layers: Layers,
         faults: Faults,
         now: Callable[[], float],
     ) -> None:
-        self._config, self._classifier, self._driver = config, classifier, driver
+        self._setups, self._driver = setups, driver
         self._runs, self._layers, self._faults, self._now = runs, layers, faults, now
 
     def __call__(
@@ -67,12 +65,13 @@ class Judge:
         driver, request, text, unsent = self._driver, call.request, None, False
         try:
             now = self._now()
+            classifier = call.classifier or self.classifier(call)
             latency = math.nan
             if call.queue is not None:
                 known_at = now if answered_at is None else answered_at
                 latency = known_at - call.sent_at - call.queue.seconds
             if isinstance(result, BaseException):
-                outcome = self._classifier.error(result, latency, request)
+                outcome = classifier.error(result, latency, request)
                 if outcome is None:
                     driver.cancel(now, call)
                     if call.error_types and isinstance(result, Exception):
@@ -83,17 +82,17 @@ class Judge:
                     return _OVER
                 if outcome.ok:
                     return driver.outcome(now, call, outcome)
-                if self._config.record_error_messages:
-                    text = error_text(result, self._config.max_error_message_length)
+                if call.origin.config.record_error_messages:
+                    text = error_text(result, call.origin.config.max_error_message_length)
                 call.lost += outcome.reused_connection
                 unsent = outcome.overload and ended_in_queue(result)
             else:
                 if (connection := getattr(result, "_protocol", None)) is not None:
                     connection._adaptive_retry_used = True
                 if verdict is not None:
-                    outcome = self._classifier.verdict(verdict, result, latency)
-                elif self._classifier.is_failure(result):
-                    outcome = self._classifier.response(result, latency)
+                    outcome = classifier.verdict(verdict, result, latency)
+                elif classifier.is_failure(result):
+                    outcome = classifier.response(result, latency)
                 else:
                     outcome = AttemptOutcome(True, latency=latency)
                 if outcome is None or outcome.ok:
@@ -114,7 +113,7 @@ class Judge:
                 given = request.headers
                 if OF_AWS in given or OF_STAINLESS in given or ID in given or KEY in given:
                     self._layers.failed(call, now)
-            obstacle = self._classifier.obstacle(
+            obstacle = classifier.obstacle(
                 request, call.body, result, outcome, call.handler, call.idempotent
             )
             outcome = call.measured(outcome, result)
@@ -130,6 +129,15 @@ class Judge:
             call.ended = True
             return _OVER
         return action
+
+    def classifier(self, call: _HttpCall) -> Classifier:
+        """What judges the attempts of a call, which goes by what was in force when it began."""
+        if call.own is None:
+            origin = call.origin
+            former = origin.former if call.sent_at < origin.changed_at else None
+            call.own = former or origin.config
+        call.classifier = self._setups.classifier(call.own)
+        return call.classifier
 
     def report(self, call: _HttpCall, result: ClientResponse | BaseException) -> None:
         """Put a report on what a call ends with, and a note on an exception.

@@ -10,7 +10,7 @@ import inspect
 import math
 import random as _random
 import time
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Never, Unpack
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -29,12 +29,13 @@ from .body import watch_upload
 from .call import _HttpCall
 from .misuse import MisuseError, of_server, refuse_arguments, refuse_server, warn_of_two
 from .pool import NO_QUEUE, Queue, mark_used
-from .replay import REDIRECTS, Run
+from .replay import Run
 from .retries import Retries
 from .verdict import Classify, Verdicts
 
 #: What the middleware takes by name beside the fields of its configuration.
 _BESIDE: Final = (
+    "origins",
     "classify",
     "policy",
     "meter_provider",
@@ -51,6 +52,9 @@ class AdaptiveRetryMiddleware(Retries):
     Args:
         config: what can be set; None for the defaults. See also `AdaptiveConfig.interactive`,
             `batch`, `from_mapping` and `from_env`.
+        origins: other settings for some origins ("https://api.example.com") or hosts
+            ("batch.example.com", "localhost:8080"); an origin's key wins over a host's. Memory
+            bounds, clean-up, spans and what is recorded are the middleware's for all.
         classify: says of every response head what it is: a `Verdict`, or None for the built-in
             rules. A plain function, or a coroutine function that may read the body; the caller can
             still read it in every way. If it raises, or returns anything else, the built-in rules
@@ -81,6 +85,7 @@ class AdaptiveRetryMiddleware(Retries):
         self,
         config: AdaptiveConfig | None = None,
         *beside: Never,
+        origins: Mapping[str, AdaptiveConfig] | None = None,
         classify: Classify | None = None,
         on_event: Callable[[RetryEvent], object] | None = None,
         policy: Callable[[str], Policy] | None = None,
@@ -100,15 +105,11 @@ class AdaptiveRetryMiddleware(Retries):
             raise TypeError(f"on_event must be a plain function, got {on_event!r} (a coroutine's)")
         if on_event is not None:
             checked_callable("on_event", on_event)
-        super().__init__(config, policy, tracer_provider, clock, sleep, random, on_event)
+        super().__init__(config, origins, policy, tracer_provider, clock, sleep, random, on_event)
         self._noted = self._runs.noted
-        # The statuses that are more than a success. A status below all of them is faster to tell.
-        self._special: Container[int] = self._retry_statuses | REDIRECTS
-        self._plain = min(self._retry_statuses | REDIRECTS)
         if classify is not None:
-            # Every answer is asked about, so none takes the fast path.
             self._verdicts = Verdicts(checked_callable("classify", classify), self._faults)
-            self._plain, self._special = 0, range(1000)
+            self._configure()
         # It was told that another of ours is in the same chain.
         self._told = False
         Telemetry(self, self._registry, meter_provider)
@@ -124,7 +125,7 @@ class AdaptiveRetryMiddleware(Retries):
     @property
     def config(self) -> AdaptiveConfig:
         """The configuration in force."""
-        return self._config
+        return self._setups.config
 
     @property
     def mode(self) -> Mode:
@@ -136,7 +137,7 @@ class AdaptiveRetryMiddleware(Retries):
         wait when it is set to "off" end at once with what they have got; a call whose answer is let
         go of already sends its next attempt, which is its last.
         """
-        return self._mode_of(self._config)
+        return self._mode_of(self._setups.config)
 
     @mode.setter
     def mode(self, mode: Mode) -> None:

@@ -7,9 +7,10 @@ next is said by that driver (`CallDriver`), which asks the origin's policy.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Final
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
@@ -17,7 +18,7 @@ from aiohttp.payload import Payload
 from opentelemetry.trace import TracerProvider
 
 from .._call import CallDriver, SafeClock
-from .._checks import checked_callable, checked_sleep
+from .._checks import checked_callable, checked_sleep, wrong_type
 from .._errors import OriginUnavailable
 from .._options import Options, read_options
 from .._origin.counters import Faults
@@ -36,8 +37,9 @@ from .judge import Judge
 from .layers import Layers
 from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
-from .replay import Runs
+from .replay import REDIRECTS, Runs
 from .retry_after import says_something
+from .setups import Setups
 from .switch import Switch, strictest
 from .time_left import limit_time
 from .verdict import Verdict, Verdicts
@@ -54,6 +56,7 @@ class Retries:
     def __init__(
         self,
         config: AdaptiveConfig,
+        origins: Mapping[str, AdaptiveConfig] | None,
         policy: Callable[[str], Policy] | None,
         tracer_provider: TracerProvider | None,
         clock: Callable[[], float],
@@ -61,7 +64,7 @@ class Retries:
         random: Callable[[], float],
         on_event: Callable[[RetryEvent], object] | None,
     ) -> None:
-        self._config = config
+        self._setups = setups = Setups(config, origins)
         self._clock = checked_callable("clock", clock)
         self._sleep = checked_sleep(sleep)
         checked_callable("random", random)
@@ -69,30 +72,67 @@ class Retries:
         self._faults = faults = Faults()
         # The default clock can't fail.
         self._now = now = clock if clock is time.monotonic else SafeClock(clock, faults)
-        make = policy or (lambda origin: make_adaptive_policy(config, clock=now, random=random))
-        self._registry = registry = Registry(config, now, faults, make)
+        make = policy or (
+            lambda origin: make_adaptive_policy(setups.of(origin), clock=now, random=random)
+        )
+        self._registry = registry = Registry(config, now, faults, make, config_of=setups.of)
         self._runs = Runs()
         guard, waiting = registry.guard, registry.waiting
-        sweeper = Sweeper(config, guard, registry, self._runs.forget)
+        self._sweeper = sweeper = Sweeper(config, guard, registry, self._runs.forget)
         narrator, catalogue = Narrator(on_event, faults), registry.catalogue
         self._driver = CallDriver(config, catalogue, guard, sweeper, faults, waiting, narrator)
         self._layers = layers = Layers()
-        classifier = Classifier(config)
-        self._judge = Judge(config, classifier, self._driver, self._runs, layers, faults, now)
-        self._retry_statuses = classifier.retry_statuses
-        self._is_failure, self._is_wanted_again = classifier.is_failure, classifier.is_wanted_again
-        self._attempts = Attempts(config, tracer_provider, faults, now)
-        self._always = self._attempts.always
+        self._judge = Judge(setups, self._driver, self._runs, layers, faults, now)
+        self._tracer_provider = tracer_provider
         self._switch = Switch()
-        # With admission and a user's own policy first attempts are asked about.
-        self._asks_policy = config.admission or policy is not None
+        self._has_own_policy = policy is not None
         self._may_have_options = False
-        self._refresh()
-        read_options(self)
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
         self._marks = False
         #: The user's word on answers, if there is one.
         self._verdicts: Verdicts | None = None
+        self._configure()
+        read_options(self)
+
+    def _configure(self) -> None:
+        """Read what the paths of all calls need from the configurations."""
+        config, setups = self._setups.config, self._setups.all
+        self._attempts = Attempts(config, self._tracer_provider, self._faults, self._now)
+        # Whether an attempt is always more than a call of the handler.
+        self._always = config.attempt_spans or any(
+            setup.attempt_timeout is not None for setup in setups
+        )
+        statuses = self._setups.retry_statuses
+        widest = Classifier(dataclasses.replace(config, retry_statuses=statuses))
+        self._is_wanted_again = widest.is_wanted_again
+        # The statuses that are more than a success. A status below all of them is faster to tell.
+        self._special: Container[int] = statuses | REDIRECTS
+        self._plain = min(statuses | REDIRECTS)
+        if self._verdicts is not None:
+            # Every answer is asked about, so none takes the fast path.
+            self._plain, self._special = 0, range(1000)
+        # With admission and a user's own policy first attempts are asked about.
+        self._asks_policy = self._has_own_policy or any(setup.admission for setup in setups)
+        self._refresh()
+
+    def reconfigure(self, config: AdaptiveConfig) -> None:
+        """Go by another configuration; in force for calls that begin afterwards.
+
+        Windows, counts and what was learnt of origins stay, and so do the configurations of
+        `origins=`. Growth of memory is counted from where it was. Calls that are under way go on by
+        the configuration that they began with. O(origins); the loop's thread.
+
+        Raises:
+            TypeError: `config` is no `AdaptiveConfig`.
+        """
+        if not isinstance(config, AdaptiveConfig):
+            raise wrong_type("config", "an AdaptiveConfig", config)
+        self._setups.use(config)
+        self._registry.reconfigure(config)
+        self._sweeper.reconfigure(config)
+        self._configure()
+        if self._driver.is_off:
+            self._switch.end_waits()
 
     async def _again(
         self, call: _HttpCall, action: Action, last: BaseException | ClientResponse | None
@@ -146,7 +186,7 @@ class Retries:
             result: ClientResponse | Exception = response
             verdict: Verdict | None = None
             answered_at: float | None = None
-            failed = self._is_failure(response)
+            failed = (call.classifier or self._judge.classifier(call)).is_failure(response)
             if self._verdicts is not None:
                 answered_at = self._now()
                 found = await self._verdicts.ask(response)
@@ -243,14 +283,18 @@ class Retries:
 
     def _mode_of(self, config: AdaptiveConfig) -> Mode:
         """The mode that is in force for calls to an origin with this configuration."""
-        return strictest(self._switch.mode, self._config.mode, config.mode)
+        return strictest(self._switch.mode, self._setups.config.mode, config.mode)
 
     def _refresh(self) -> None:
         """What calls are asked before their first attempts, after something was set."""
-        mode = self._mode_of(self._config)
+        mode = self._mode_of(self._setups.config)
         self._driver.is_off = mode == "off"
         #: Whether every call is more than a plain first attempt.
-        self._asks_first = self._asks_policy or mode != "on"
+        self._asks_first = (
+            self._asks_policy
+            or mode != "on"
+            or any(setup.mode != "on" for setup in self._setups.all)
+        )
         #: Whether a call has to be looked at before its first attempt.
         self._looks = self._asks_first or self._may_have_options
 

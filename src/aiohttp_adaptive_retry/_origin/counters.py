@@ -37,10 +37,11 @@ class ErrorCatalogue:
     may call `entry`, O(1); any thread may call `name`.
     """
 
-    __slots__ = ("_entries", "_max_length", "_names")
+    __slots__ = ("_entries", "_names", "max_length")
 
     def __init__(self, max_length: int = 64) -> None:
-        self._max_length = max_length
+        #: Characters kept of a name.
+        self.max_length = max_length
         self._entries: dict[str, tuple[int, str]] = {}
         # The index is code - 1. Appended to and never changed otherwise: readers need no lock.
         self._names: list[str] = []
@@ -58,7 +59,7 @@ class ErrorCatalogue:
         [1, 2, 1]
         """
         # A long-lived name has to be a string of our own, not a subclass that drags along more.
-        name = str(name[: self._max_length])
+        name = str(name[: self.max_length])
         known = self._entries.get(name)
         if known is not None:
             return known
@@ -248,7 +249,8 @@ class Counters:
     """All counts of one middleware. They outlive it, and so refer to no origin or window."""
 
     def __init__(self, max_labels: int, faults: Faults) -> None:
-        self._max_labels = max_labels
+        #: Labels that this middleware may give out.
+        self.max_labels = max_labels
         self.faults = faults
         #: Records at once what no counter can say: how long a retry waited.
         self.on_retry: Callable[[CallInfo, dict[str, str | int], float], None] = _untold
@@ -265,7 +267,7 @@ class Counters:
 
     def of_label(self, label: Label) -> LabelCounters:
         """The counts of that label, or of `OTHER_LABEL` where no more labels are to be had."""
-        label = _registry.label(label, self._max_labels)
+        label = _registry.label(label, self.max_labels)
         counters = self._by_label.get(label)
         if counters is None:
             counters = self._by_label[label] = LabelCounters(label, labelled(label), self)

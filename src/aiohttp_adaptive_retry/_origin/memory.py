@@ -152,17 +152,22 @@ class MemoryGuard:
         self._fullness = CONTAINER.fullness if fullness is None else fullness
         #: Resident bytes as last sampled.
         self.usage = self._read()
-        growth, baseline = config.memory_threshold_mb * _MIB, config.memory_baseline_mb
-        baseline = self.usage if baseline is None else baseline * _MIB
-        #: Resident bytes at which pressure begins.
-        self.threshold = int(baseline + growth)
-        self._relief = baseline + growth * _RELIEF
+        self._first_usage = self.usage
+        self.reconfigure(config)
         #: Whether an episode of pressure is on.
         self.pressure = False
         #: Whether it is the container that is nearly full: then the kernel's killer is near.
         self.container_pressure = False
         #: When the next look is due.
         self.due = -1.0
+
+    def reconfigure(self, config: AdaptiveConfig) -> None:
+        """Take the thresholds of a configuration. Growth is counted from where it was."""
+        growth, baseline = config.memory_threshold_mb * _MIB, config.memory_baseline_mb
+        baseline = self._first_usage if baseline is None else baseline * _MIB
+        #: Resident bytes at which pressure begins.
+        self.threshold = int(baseline + growth)
+        self._relief = baseline + growth * _RELIEF
 
     def sample(self, now: float) -> Literal["begun", "over"] | None:
         """Look, at most once a second; say if an episode of pressure has begun or is over."""

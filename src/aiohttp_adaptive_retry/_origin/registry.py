@@ -13,6 +13,7 @@ from typing import Final
 from yarl import URL
 
 from .._policy.adaptive import AdaptivePolicy
+from .._policy.asking import reconfigure
 from .._policy.protocol import Policy, State
 from ..config import AdaptiveConfig
 from ..events import Listener
@@ -94,6 +95,9 @@ class Origin:
     suppressed: dict[str, int] | None = None
     #: What was told of its state; None while there is nothing to tell.
     mood: Mood | None = None
+    #: When the configuration was changed last, and what it was for calls from before.
+    changed_at: float = -math.inf
+    former: AdaptiveConfig | None = None
 
     @property
     def name(self) -> str:
@@ -124,6 +128,20 @@ class Origin:
             self.texts = deque(maxlen=_MOST_TEXTS)
         self.texts.append((self.window.end - 1, text))
 
+    def reconfigure(self, config: AdaptiveConfig, now: float, pressure: bool) -> None:
+        """Go by another configuration; window and policy keep what they have."""
+        former, self.config = self.config, config
+        self.former, self.changed_at = former, now
+        reconfigure(self.policy, config)
+        if config.window_duration != former.window_duration:
+            self.window.set_duration(config.window_duration.total_seconds())
+        if pressure:
+            self.on_pressure(now)
+        elif config.window_size != self.window.size:
+            self.window.set_limit(config.window_size, now)
+        # The fast path comes by, and finds what is due.
+        self.window.lease_end = 0
+
     # What a `Sweeper` asks for.
 
     def sweep(self, now: float) -> None:
@@ -150,7 +168,8 @@ class Registry:
     `find` is O(1). Memory is bounded by `max_origins` windows. One loop; any thread may call
     `listed` and read `counters`, `catalogue` and `guard`.
 
-    `clock` never raises. `make_policy` makes the policy of a new origin, from its name
+    `clock` never raises. `config_of` says which configuration an origin has, by its name; without
+    it all have `config`. `make_policy` makes the policy of a new origin, from its name
     "scheme://host:port". `listeners` are told of each origin's calls, after the counters.
     """
 
@@ -162,8 +181,10 @@ class Registry:
         make_policy: Callable[[str], Policy],
         guard: MemoryGuard | None = None,
         listeners: tuple[Listener, ...] = (),
+        config_of: Callable[[str], AdaptiveConfig] | None = None,
     ) -> None:
         self.config = config
+        self._config_of = config_of or (lambda _: self.config)
         #: The clock's reading.
         self.now = clock
         self._make_policy = make_policy
@@ -202,6 +223,19 @@ class Registry:
                 return list(self.table.values())
             except RuntimeError:  # pragma: no cover
                 continue
+
+    def reconfigure(self, config: AdaptiveConfig) -> None:
+        """Go by another configuration; windows, policies and counts stay."""
+        self.config = config
+        self.guard.reconfigure(config)
+        self.waiting.reconfigure(config)
+        self.catalogue.max_length = config.max_error_type_length
+        self.counters.max_labels = config.max_labelled_origins
+        now = self.now()
+        for origin in self.listed():
+            origin.reconfigure(self._config_of(origin.name), now, self.guard.pressure)
+        while len(self.table) > config.max_origins:
+            self._evict(self._least_recent(), "origin_limit")
 
     def reset_after_fork(self) -> None:
         """Know no origin and have counted nothing: in a forked child no call runs."""
@@ -284,7 +318,7 @@ class Registry:
         policy = self._make_policy(name)
         if not isinstance(policy, AdaptivePolicy):
             policy = UserPolicy(policy)
-        config = self.config
+        config = self._config_of(name)
         window = Window(config.window_size, config.window_duration.total_seconds())
         counters = self.counters.of_label((host, port) if host else OTHER_LABEL)
         listeners = (counters, *self._listeners)

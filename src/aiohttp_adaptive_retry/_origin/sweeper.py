@@ -41,14 +41,18 @@ class Sweeper:
         *also: Callable[[float], None],
     ) -> None:
         self._guard, self._swept, self._also = guard, swept, also
-        self._frequency = config.cleanup_frequency
-        self._interval = config.cleanup_interval.total_seconds()
+        self.reconfigure(config)
         #: Operations until the next sweep.
         self.operations = config.cleanup_frequency
         #: When `tick` wants to be called at the latest. After a clock was set back, the countdown
         #: brings the next tick, which puts this right.
         self.due = -math.inf
         self._sweep_at = math.inf
+
+    def reconfigure(self, config: AdaptiveConfig) -> None:
+        """Sweep as often as a configuration says, after the sweep that is next."""
+        self._frequency = config.cleanup_frequency
+        self._interval = config.cleanup_interval.total_seconds()
 
     def look(self, now: float) -> None:
         """Sample memory, at most once a second, and act on what has changed.

@@ -23,11 +23,15 @@ class WaitingCalls:
     __slots__ = ("_most", "_most_bytes", "bytes", "count")
 
     def __init__(self, config: AdaptiveConfig) -> None:
-        self._most = config.max_held_calls
-        self._most_bytes = int(config.max_held_mb * _MIB)
+        self.reconfigure(config)
         #: Calls that wait now, and the bytes of their bodies and kept answers.
         self.count = 0
         self.bytes = 0
+
+    def reconfigure(self, config: AdaptiveConfig) -> None:
+        """Take the bounds of a configuration; who waits goes on waiting."""
+        self._most = config.max_held_calls
+        self._most_bytes = int(config.max_held_mb * _MIB)
 
     def enter(self, size: int) -> bool:
         """Count a call that begins to wait and keeps so many bytes; False, and nothing, if full.

@@ -174,6 +174,13 @@ class Window:
             self._expires_at = _NEVER
         return dropped
 
+    def set_duration(self, seconds: float) -> None:
+        """Let attempts stop counting at another age from now on. O(1)."""
+        self.lease_end = 0
+        self.duration = seconds
+        if len(self):
+            self._expires_at = self.times[self.start % self.capacity] + seconds
+
     def compact(self) -> None:
         """Give back arrays that are mostly empty. O(attempts held)."""
         count = len(self)

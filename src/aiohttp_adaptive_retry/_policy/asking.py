@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import AdaptiveConfig
 from .adaptive import AdaptivePolicy
+from .admission import AdmittingPolicy
 from .protocol import Action
 
 
@@ -25,3 +26,23 @@ def ask_by(
         return ask(*told)
     finally:
         policy._config = usual
+
+
+def reconfigure(policy: object, config: AdaptiveConfig) -> None:
+    """Let a policy go by another configuration from now on; what it has learnt stays.
+
+    Tokens beyond the new capacity are lost. The share that a success earns is begun anew only if
+    its setting changes. A policy that never kept first attempts back can begin to. One that did has
+    calls waiting perhaps, and can stop when it is no longer asked about first attempts.
+    """
+    if not isinstance(policy, AdaptivePolicy):
+        return
+    if config.admission and type(policy) is AdaptivePolicy:
+        policy.__class__ = AdmittingPolicy
+    flow, before = policy._flow, policy._config
+    policy._config = config
+    flow.capacity = float(config.budget_capacity)
+    flow.tokens = min(flow.tokens, flow.capacity)
+    flow._floor = float(config.budget_floor)
+    if config.budget_deposit != before.budget_deposit:
+        flow.share = float(config.budget_deposit)
