@@ -211,7 +211,8 @@ class StrategyCall:
         self._call.origin.begun += 1
         action = await self._waited(self._driver.arrive(self._now(), self._call))
         if isinstance(action, GiveUp):
-            raise OriginUnavailable(action.reason)
+            wait = self._call.origin.retry_in(self._now())
+            raise OriginUnavailable(action.reason, retry_after=wait)
         self._driver.sent(self._now(), self._call)
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestServer
 
 from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, Verdict
 from aiohttp_adaptive_retry._http.verdict import Classify
@@ -282,7 +284,12 @@ CHUNKED = raw(
 )
 
 
-@pytest.mark.parametrize("answer", [PLAIN, LATE, CHUNKED], ids=["plain", "late", "chunked"])
+GZIPPED = reply(200, gzip.compress(BODY), headers="Content-Encoding: gzip\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [PLAIN, LATE, CHUNKED, GZIPPED], ids=["plain", "late", "chunked", "gzipped"]
+)
 @pytest.mark.parametrize(
     "classify", [read_it_all, read_as_a_stream, look_at_the_beginning, read_nothing]
 )
@@ -533,3 +540,47 @@ async def test_the_users_word_goes_over_the_servers(
     async with open_session(judging(classify)).get(server.url) as response:
         assert await response.read() == b"done"
     assert server.hits == 2
+
+
+@pytest.mark.parametrize("classify", [read_nothing, lambda response: None], ids=["async", "sync"])
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_an_answer_without_a_body_stays_one(
+    serve: Serve, open_session: Open, classify: Any, method: str, status: int
+) -> None:
+    """Where there is nothing to read nothing is put back."""
+
+    async def reads(response: ClientResponse) -> None:
+        assert await response.read() == b""
+
+    server = await serve(reply(status, b""))
+    for judge in (classify, reads):
+        retry = judging(judge)
+        async with open_session(retry).request(method, server.url) as response:
+            assert await response.content.read() == await response.read() == b""
+        assert retry.snapshot().faults == 0
+
+
+async def test_a_websocket_is_asked_about_and_works(open_session: Open) -> None:
+    """Its handshake is an answer like any other."""
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", echo)
+    async with TestServer(app) as server:
+        asked: list[int] = []
+
+        async def classify(response: ClientResponse) -> None:
+            asked.append(response.status)
+
+        retry = judging(classify)
+        async with open_session(retry).ws_connect(server.make_url("/")) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "hello"
+    assert asked == [101]
+    assert retry.snapshot().requests.first_success == 1

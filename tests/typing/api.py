@@ -20,9 +20,13 @@ from aiohttp_adaptive_retry import (
     AdaptiveRetryMiddleware,
     AdaptiveStrategy,
     AttemptRecord,
+    CallReport,
     OriginUnavailable,
+    RetryEvent,
     Snapshot,
+    Verdict,
     call_options,
+    report,
 )
 from aiohttp_adaptive_retry.otlp import OtlpExport, configure
 
@@ -38,6 +42,8 @@ async def attach(meters: MeterProvider, tracers: TracerProvider) -> None:
             await session.get("https://example.com/", middlewares=(retry,))
         except OriginUnavailable as error:
             assert_type(error.reason, str)
+            assert_type(error.origin, str)
+            assert_type(error.retry_after, float | None)
             raise aiohttp.ClientError from error
     assert_type(retry.config, AdaptiveConfig)
     assert_type(retry.snapshot(), Snapshot)
@@ -69,6 +75,38 @@ async def vouched(session: aiohttp.ClientSession) -> None:
             assert_type(response.status, int)
     with call_options(deadline=timedelta(seconds=2), hold_cap=0, enabled=False):
         await session.get("https://example.com/")
+
+
+async def judged(response: aiohttp.ClientResponse) -> Verdict | None:
+    """An async `classify`."""
+    return Verdict.retry(after=timedelta(seconds=2), name="busy") if response.ok else None
+
+
+def judged_at_once(response: aiohttp.ClientResponse) -> Verdict | None:
+    """A plain one."""
+    return Verdict.retry(after=2) if response.ok else Verdict.fail(name="quota")
+
+
+def told(event: RetryEvent) -> None:
+    """What is told of calls."""
+    assert_type(event.delay, float)
+    assert_type(event.reason, str | None)
+
+
+async def seen() -> None:
+    """The user's word on answers, and what is seen of one call."""
+    AdaptiveRetryMiddleware(classify=judged)
+    retry = AdaptiveRetryMiddleware(classify=judged_at_once, on_event=told)
+    AdaptiveRetryMiddleware(on_event=lambda event: print(event.kind))
+    async with aiohttp.ClientSession(middlewares=[retry]) as session:
+        try:
+            response = await session.get("https://example.com/")
+        except aiohttp.ClientError as error:
+            assert_type(report(error), CallReport | None)
+        else:
+            known = report(response)
+            if known is not None:
+                assert_type(known.error_types, tuple[str, ...])
 
 
 async def decide() -> None:
@@ -119,5 +157,8 @@ def wrong() -> None:
     call_options(idempotent="yes")  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(None, 5)  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(clock=1.0)  # type: ignore[arg-type]
+    AdaptiveRetryMiddleware(classify=lambda response: True)  # type: ignore[arg-type, return-value]
+    AdaptiveRetryMiddleware(on_event="print")  # type: ignore[arg-type]
+    Verdict.success(name="x")  # type: ignore[call-arg]
     AdaptiveRetryMiddleware().config = AdaptiveConfig()  # type: ignore[misc]
     AdaptiveStrategy().recent_attempts.append(None)  # type: ignore[attr-defined]

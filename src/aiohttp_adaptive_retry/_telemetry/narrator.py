@@ -68,7 +68,7 @@ class Narrator:
         if is_down != mood.line_is_down and not is_recent:
             since, mood.line_is_down, mood.line_at = mood.line_at, is_down, now
             if is_down:
-                _log.warning("%s is down: its calls fail, and few are sent", origin.name)
+                _log.warning("%s is down: nothing succeeds there", origin.name)
             else:
                 _log.info("%s is back, %.0f s after it went down", origin.name, now - since)
         elif state == "healthy" and not mood.line_is_down and not is_recent:
