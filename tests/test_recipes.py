@@ -63,6 +63,10 @@ SCENES: dict[str, tuple[list[Action], Check]] = {
         [reply(429, headers="Retry-After: 90\r\n")],
         lambda it, server: it.come_back_in == 90.0 and server.hits == 1,
     ),
+    "Other settings for one host": (
+        [FAILS, WORKS],
+        lambda it, server: it.body == b"yes" and server.hits == 2,
+    ),
     "A handler that has to answer within two seconds": (
         [FAILS, WORKS],
         lambda it, server: it.body == b"yes" and server.hits == 2,
@@ -96,6 +100,10 @@ SCENES: dict[str, tuple[list[Action], Check]] = {
         lambda it, server: "adaptive_retry.attempts" in it.metrics.to_json(),
     ),
     "A switch for emergencies": (
+        [FAILS],
+        lambda it, server: (it.status, server.hits) == (503, 1),
+    ),
+    "Other settings while it runs": (
         [FAILS],
         lambda it, server: (it.status, server.hits) == (503, 1),
     ),
