@@ -33,6 +33,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "_errors",
         "_http.body",
+        "_http.closing",
         "_http.moments",
         "_http.misuse",
         "_http.pool",

@@ -8,6 +8,7 @@ import gc
 import math
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -333,10 +334,13 @@ async def test_nothing_of_a_call_outlives_it() -> None:
     assert [ref() for ref in refs] == [None] * 4
 
 
-async def test_no_response_is_held_during_the_wait() -> None:
-    """While a call waits for its retry, the failed answer is already collectable."""
+@pytest.mark.parametrize(("size", "kept"), [(16 * 1024, True), (16 * 1024 + 1, False)])
+async def test_what_is_held_during_the_wait(size: int, kept: bool) -> None:
+    """A small answer, as the session may be closed meanwhile; afterwards it is collectable."""
     rig, alive = Rig(), []
     answers = [Response(200), Response(503)]
+    content: Any = SimpleNamespace(is_eof=lambda: True, total_bytes=size)
+    answers[-1].content = content
     failed = weakref.ref(answers[-1])
 
     async def handler(request: ClientRequest) -> Any:
@@ -352,7 +356,8 @@ async def test_no_response_is_held_during_the_wait() -> None:
     finally:
         gc.enable()
     assert response.status == 200
-    assert alive == [False]
+    assert alive == [kept]
+    assert failed() is None
 
 
 async def test_middlewares_are_hashable_and_plain() -> None:

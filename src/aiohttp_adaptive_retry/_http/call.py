@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.payload import Payload
@@ -13,6 +14,8 @@ from .classify import Classifier
 from .kept import KEPT_BYTES, answer_bytes, body_bytes, error_bytes
 from .pool import Queue
 from .replay import Run
+
+_Result = TypeVar("_Result", ClientResponse, BaseException)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -42,7 +45,19 @@ class _HttpCall(Call):
         except Exception:
             # A body that can't be measured, as its buffer is closed. It can't be sent again either.
             pass
-        return size if self.must_send else size + self.brought
+        return size + self.brought if self.brought <= KEPT_BYTES or not self.must_send else size
+
+    def rest(self, result: _Result) -> _Result | None:
+        """What the call keeps while it waits, to end with if no other attempt can follow.
+
+        Of a large answer, and of one that holds a connection, nothing is kept.
+        """
+        if not self.must_send:
+            return result
+        if isinstance(result, BaseException):
+            return result if self.brought <= KEPT_BYTES else None
+        done = result.connection is None and result.content.is_eof()
+        return result if done and self.brought <= KEPT_BYTES else None
 
     def measured(
         self, outcome: AttemptOutcome, result: ClientResponse | BaseException

@@ -24,7 +24,8 @@ from .time_left import limit_time
 from .verdict import Verdict
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
-_OVER: Final = GiveUp("over")  # The call is over, and its end is counted.
+#: A call is over, and its end is counted.
+OVER: Final = GiveUp("over")
 
 
 class Judge:
@@ -79,7 +80,7 @@ class Judge:
                         late = isinstance(result, TimeoutError)
                         call.reason = "deadline" if late else "not_retryable"
                         self.report(call, result)
-                    return _OVER
+                    return OVER
                 if outcome.ok:
                     return driver.outcome(now, call, outcome)
                 if call.origin.config.record_error_messages:
@@ -96,7 +97,7 @@ class Judge:
                 else:
                     outcome = AttemptOutcome(True, latency=latency)
                 if outcome is None or outcome.ok:
-                    action: Action = _OVER
+                    action: Action = OVER
                     if outcome is None:
                         driver.cancel(now, call)
                     else:
@@ -127,7 +128,7 @@ class Judge:
             self._faults(fault)
             driver.cancel(self._now(), call)
             call.ended = True
-            return _OVER
+            return OVER
         return action
 
     def classifier(self, call: _HttpCall) -> Classifier:

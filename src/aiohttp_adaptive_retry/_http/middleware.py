@@ -241,7 +241,7 @@ class AdaptiveRetryMiddleware(Retries):
             action = self._judge(call, error)
             if call.ended:
                 raise
-            last: BaseException | ClientResponse | None = None if call.must_send else error
+            last: BaseException | ClientResponse | None = call.rest(error)
         else:
             status = response.status
             if status < self._plain or (
@@ -283,7 +283,7 @@ class AdaptiveRetryMiddleware(Retries):
             action = await self._answered(call, response)
             if call.ended:
                 return response
-            last = None if call.must_send else response
+            last = call.rest(response)
             del response
         try:
             return await self._again(call, action, last)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Final
 
+import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from aiohttp.payload import Payload
 from opentelemetry.trace import TracerProvider
@@ -33,7 +34,8 @@ from .attempt import Attempts, late
 from .body import rearm
 from .call import _HttpCall
 from .classify import Classifier
-from .judge import Judge
+from .closing import Closings
+from .judge import OVER, Judge
 from .layers import Layers
 from .pool import NO_QUEUE, distrust_idle
 from .release import arrive, discard
@@ -87,6 +89,7 @@ class Retries:
         self._switch = Switch()
         self._has_own_policy = policy is not None
         self._may_have_options = False
+        self._closings = Closings()
         # Answers tell of their connections. Those of stand-ins don't, and asking each costs time.
         self._marks = False
         #: The user's word on answers, if there is one.
@@ -139,12 +142,16 @@ class Retries:
     ) -> ClientResponse:
         """Wait and send, until an attempt succeeds or the call is given up.
 
-        `last` is what the call ends with if a wait leads to no retry; None if that can't happen.
+        `last` is what the call ends with if a wait leads to no retry; None if nothing was kept.
         """
         try:
             while True:
                 if isinstance(action, Wait):
                     action = await self._pause(call, action)
+                elif call.request.session.closed:
+                    self._driver.cancel(self._now(), call)
+                if last is None and call.ended:
+                    raise aiohttp.ClientConnectionError("Session is closed")
                 if isinstance(last, BaseException):
                     if call.ended:
                         self._judge.report(call, last)
@@ -170,12 +177,12 @@ class Retries:
                     action = self._judge(call, error)
                     if call.ended:
                         raise
-                    last = None if call.must_send else error
+                    last = call.rest(error)
                     continue
                 action = await self._answered(call, response)
                 if call.ended:
                     return response
-                last = None if call.must_send else response
+                last = call.rest(response)
                 del response
         finally:
             last = None
@@ -206,10 +213,10 @@ class Retries:
             action = self._judge(call, result, verdict, answered_at)
             self._marks = self._marks or getattr(response, "_protocol", None) is not None
             if call.must_send and not call.ended:
-                if response.content.is_eof():
-                    response.release()
-                else:
+                if not response.content.is_eof():
                     await discard(response)
+                elif call.rest(response) is None:
+                    response.release()
         except BaseException:
             response.release()
             self._driver.cancel(self._now(), call)
@@ -218,7 +225,7 @@ class Retries:
 
     async def _pause(self, call: _HttpCall, action: Action) -> Action:
         """Wait as often as the driver says; what is to be done then."""
-        waits = self._switch.waits
+        waits, closings, session = self._switch.waits, self._closings, call.request.session
         try:
             while isinstance(action, Wait):
                 # What has something to end with ends at once when the middleware is switched off.
@@ -227,6 +234,7 @@ class Retries:
                     async with wait:
                         if not call.must_send:
                             waits[wait] = asyncio.get_running_loop()
+                        closings.begin(session, wait)
                         try:
                             await self._sleep(action.seconds)
                         except Exception as error:
@@ -236,9 +244,10 @@ class Retries:
                     pass
                 finally:
                     waits.pop(wait, None)
-                if call.request.session.closed:
-                    # Closed while we waited; aiohttp says the same of a request made now.
-                    raise RuntimeError("Session is closed")
+                    closings.end(session, wait)
+                if session.closed:
+                    self._driver.cancel(self._now(), call)
+                    return OVER
                 action = self._driver.wake(self._now(), call)
         except BaseException:
             self._driver.cancel(self._now(), call)
@@ -265,6 +274,8 @@ class Retries:
         action = self._driver.arrive(self._now(), call)
         if isinstance(action, Wait):
             action = await self._pause(call, action)
+        if action is OVER:
+            raise aiohttp.ClientConnectionError("Session is closed")
         if isinstance(action, GiveUp):
             origin = call.origin
             wait = origin.retry_in(self._now())
