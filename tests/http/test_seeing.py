@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import logging
@@ -14,6 +15,9 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from aiohttp import ClientRequest, ClientResponse
+from aiohttp.client_reqrep import ConnectionKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from yarl import URL
 
 from aiohttp_adaptive_retry import (
@@ -42,6 +46,12 @@ from .rigs import rig_with
 
 LOGGER = "aiohttp_adaptive_retry"
 NAME = "http://upstream.example:8080"
+
+
+def refused() -> aiohttp.ClientConnectorError:
+    """A connection that nobody accepted."""
+    key = ConnectionKey("h", 80, False, True, None, None, None)
+    return aiohttp.ClientConnectorError(key, OSError(111, "refused"))
 
 
 class Heard(list[RetryEvent]):
@@ -617,3 +627,95 @@ async def test_a_verdict_is_seen_like_any_failure() -> None:
     assert found is not None
     assert (found.reason, found.error_types) == ("not_retryable", ("quota",))
     assert events.of("give_up").error_type == "quota"
+
+
+STEPS: list[Step] = [
+    200,
+    404,
+    500,
+    503,
+    Response(429, {"Retry-After": "2"}),
+    Response(503, {"Retry-After": "500"}),
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.ServerTimeoutError(),
+    aiohttp.ClientPayloadError(),
+    refused(),
+    TimeoutError(),
+    KeyError("not ours"),
+]
+
+
+@settings(max_examples=50)
+@given(
+    script=st.lists(st.tuples(st.sampled_from(range(len(STEPS))), st.integers(1, 6)), max_size=12),
+    methods=st.lists(st.sampled_from(["GET", "POST"]), min_size=1, max_size=8),
+    gap=st.sampled_from([0.0, 0.5, 40.0]),
+    fields=st.sampled_from([{}, {"admission": True}, {"hold_cap": 0.0}, {"max_attempts": 2}]),
+    chance=st.sampled_from([0.0, 0.5, 0.99]),
+)
+def test_events_reports_and_counts_agree(
+    script: list[tuple[int, int]],
+    methods: list[str],
+    gap: float,
+    fields: dict[str, Any],
+    chance: float,
+) -> None:
+    """Whatever happens: what is told of calls, reported of them and counted is one story."""
+    asyncio.run(one_story(script, methods, gap, fields, chance))
+
+
+async def one_story(
+    script: list[tuple[int, int]],
+    methods: list[str],
+    gap: float,
+    fields: dict[str, Any],
+    chance: float,
+) -> None:
+    steps = [STEPS[kind] for kind, times in script for _ in range(times)]
+    rig, events = heard([*steps, 200], parts={"random": lambda: chance}, **fields)
+    given_up = 0
+    for method in methods:
+        rig.clock.now += gap
+        del events[:]
+        began, hits = rig.clock.now, rig.upstream.hits
+        try:
+            result: Any = await rig.call(method=method)
+        except Exception as error:
+            result = error
+        sent = rig.upstream.hits - hits
+        of_call = [event for event in events if event.kind != "state"]
+        found = report(result)
+        ends = [event for event in of_call if event.kind in ("mended", "give_up")]
+        assert len(ends) <= 1
+        assert [event.kind for event in of_call].count("retry") == max(0, sent - 1)
+        assert all(event.elapsed <= rig.clock.now - began + 1e-6 for event in of_call)
+        if not ends:
+            # It succeeded at once, or its end says nothing about the origin.
+            assert sent == 1 or isinstance(result, TimeoutError | KeyError)
+            continue
+        assert of_call[-1] == ends[0]
+        given_up += ends[0].kind == "give_up"
+        assert found is not None
+        assert (found.attempts, found.reason) == (sent, ends[0].reason)
+        assert len(found.error_types) == sent - (ends[0].kind == "mended")
+        assert ends[0].error_type == (found.error_types[-1] if found.error_types else None)
+        assert 0.0 <= found.held <= found.waited <= found.elapsed + 1e-6
+        assert found.elapsed == pytest.approx(rig.clock.now - began, abs=1e-6)
+        held = any(event.kind == "hold" for event in of_call)
+        assert held or found.held == 0.0
+        if isinstance(result, BaseException):
+            assert result.__notes__.count(str(found)) == 1
+    snapshot = rig.middleware.snapshot()
+    assert snapshot.faults == 0
+    assert sum(snapshot.suppressed.values()) == given_up
+    assert sum(sum(origin.suppressed.values()) for origin in snapshot.origins) == given_up
+
+
+async def test_a_call_that_is_only_observed_tells_that_it_was() -> None:
+    """Nothing is sent again, and the reason says why."""
+    rig, events = heard([503], mode="observe")
+    found = report(await rig.call())
+    assert events.of("give_up").reason == "observed"
+    assert found is not None
+    assert (found.attempts, found.reason) == (1, "observed")
+    assert "retry" not in events.kinds()

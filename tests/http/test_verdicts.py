@@ -15,7 +15,12 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestServer
 
-from aiohttp_adaptive_retry import AdaptiveConfig, AdaptiveRetryMiddleware, Verdict
+from aiohttp_adaptive_retry import (
+    AdaptiveConfig,
+    AdaptiveRetryMiddleware,
+    Verdict,
+    call_options,
+)
 from aiohttp_adaptive_retry._http.verdict import Classify
 
 from ..kit.clock import Clock
@@ -141,6 +146,44 @@ async def test_a_post_is_not_sent_again_on_a_verdict_alone(
     async with session.post(server.url, data=b"x", headers={"Idempotency-Key": "k"}):
         pass
     assert server.hits == 3
+
+
+async def test_a_post_that_the_caller_vouches_for_is_sent_again(
+    serve: Serve, open_session: Open
+) -> None:
+    """The verdict says that a retry may mend, and the caller that it does no harm."""
+    server = await serve(reply(200, b"busy"), reply(200, b"done"))
+
+    async def classify(response: ClientResponse) -> Verdict | None:
+        return Verdict.retry() if await response.read() == b"busy" else None
+
+    session = open_session(judging(classify))
+    with call_options(idempotent=True):
+        async with session.post(server.url, data=b"x") as response:
+            assert await response.read() == b"done"
+    assert [body.data for body in server.bodies] == [b"x", b"x"]
+
+
+async def test_a_middleware_that_is_off_asks_nothing(serve: Serve, open_session: Open) -> None:
+    """Nor does it retry; one that observes asks, and sends once."""
+    asked: list[int] = []
+
+    def classify(response: ClientResponse) -> Verdict:
+        asked.append(response.status)
+        return Verdict.retry(name="busy")
+
+    server = await serve(reply(200))
+    retry = judging(classify)
+    session = open_session(retry)
+    retry.mode = "off"
+    async with session.get(server.url) as response:
+        assert await response.read() == b"ok"
+    assert asked == []
+    retry.mode = "observe"
+    async with session.get(server.url) as response:
+        assert await response.read() == b"ok"
+    assert (asked, server.hits) == ([200], 2)
+    assert retry.snapshot().failures == {"busy": 1}
 
 
 @pytest.mark.parametrize(
