@@ -80,6 +80,7 @@ LAYERS: tuple[set[str], ...] = (
     {"_http.judge"},
     {"_http.retries"},
     {"_http.middleware"},
+    {"_http.attaching"},
     # The package itself, for users.
     {""},
     # For users who have the extra; nothing imports it.
@@ -523,8 +524,12 @@ def test_exported_names() -> None:
         "Snapshot",
         "Verdict",
         "__version__",
+        "attach",
         "call_options",
+        "detach",
+        "instrument",
         "report",
+        "uninstrument",
     ]
     for name in aiohttp_adaptive_retry.__all__:
         assert getattr(aiohttp_adaptive_retry, name) is not None

@@ -5,6 +5,7 @@
 """
 
 from ._errors import OriginUnavailable
+from ._http.attaching import attach, detach, instrument, uninstrument
 from ._http.middleware import AdaptiveRetryMiddleware
 from ._http.verdict import Verdict
 from ._options import call_options
@@ -29,8 +30,12 @@ __all__ = (
     "Snapshot",
     "Verdict",
     "__version__",
+    "attach",
     "call_options",
+    "detach",
+    "instrument",
     "report",
+    "uninstrument",
 )
 
 __version__ = VERSION

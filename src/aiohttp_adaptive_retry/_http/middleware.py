@@ -153,6 +153,10 @@ class AdaptiveRetryMiddleware(Retries):
     def __repr__(self) -> str:
         return f"<AdaptiveRetryMiddleware origins={len(self._registry)}>"
 
+    def _bypassed(self) -> None:
+        """Count a request whose own `middlewares=` left us out."""
+        self._registry.counters.bypassed += 1
+
     def _met(self, request: ClientRequest, handler: ClientHandlerType) -> Origin:
         """An origin that is new, or spelt in another way; a time to look how we are attached."""
         refuse_server(type(self).__name__, request)

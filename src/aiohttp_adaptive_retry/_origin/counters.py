@@ -261,6 +261,8 @@ class Counters:
         #: Replaced as a whole when a label comes to it, so that other threads can iterate over it.
         self.labels: tuple[LabelCounters, ...] = ()
         self._by_label: dict[Label, LabelCounters] = {}
+        #: Requests that left us out by their own `middlewares=`, as far as they were seen.
+        self.bypassed = 0
         self.cleanups = {"periodic": 0, "memory": 0, "origin_limit": 0}
         self.evicted = {"capacity": 0, "expired": 0, "memory": 0, "origin": 0}
         self.origins_evicted = {"idle": 0, "memory": 0, "origin_limit": 0}

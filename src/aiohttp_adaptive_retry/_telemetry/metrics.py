@@ -101,6 +101,12 @@ def faults(registry: Registry) -> Sums:
     return Counter({(None, ""): count} if count else {})
 
 
+def bypassed(registry: Registry) -> Sums:
+    """Requests that left us out; nothing while there are none."""
+    count = registry.counters.bypassed
+    return Counter({(None, ""): count} if count else {})
+
+
 @dataclass(slots=True)
 class Levels:
     """What the origins of one label have at a moment, added up."""
@@ -192,6 +198,9 @@ COUNTERS: Final[dict[str, Metric]] = {
     ),
     "origins.evicted": Metric(
         "{origin}", "Origins dropped.", by_reason("origins_evicted"), _REASON
+    ),
+    "bypassed": Metric(
+        "{request}", "Requests whose own middlewares left ours out, as far as seen.", bypassed
     ),
     "faults": Metric("{fault}", "Errors of our own bookkeeping.", faults),
 }

@@ -95,7 +95,8 @@ class Snapshot:
 
     `attempts` has the keys original and retry; `failures` is by error type; `suppressed` (retries
     not made), `evicted` (attempts), `cleanups` and `origins_evicted` are by reason. `faults` counts
-    errors of our own bookkeeping; each is a bug worth a report.
+    errors of our own bookkeeping; each is a bug worth a report. `bypassed` counts requests whose
+    own `middlewares=` left ours out, where `attach` or `instrument` is in use.
     """
 
     requests: RequestCounts
@@ -106,6 +107,7 @@ class Snapshot:
     cleanups: Counts
     origins_evicted: Counts
     faults: int
+    bypassed: int
     memory: MemorySnapshot
     origins: tuple[OriginSnapshot, ...]
 
@@ -124,6 +126,7 @@ def take_snapshot(registry: Registry) -> Snapshot:
         cleanups=Counts(dict(counters.cleanups)),
         origins_evicted=Counts(dict(counters.origins_evicted)),
         faults=counters.faults.count,
+        bypassed=counters.bypassed,
         memory=MemorySnapshot(
             usage=guard.usage,
             threshold=guard.threshold,
