@@ -25,6 +25,7 @@ from aiohttp_adaptive_retry import (
     OriginUnavailable,
     RetryEvent,
     Verdict,
+    policy,
     report,
 )
 
@@ -192,3 +193,31 @@ async def test_callbacks_that_raise_the_secret_are_logged_without(
     assert [text for text in texts if SECRET in text] == []
     assert any("LookupError" in text for text in texts)
     assert any("ValueError" in text for text in texts)
+
+
+async def test_what_a_users_policy_gets_shows_no_secret(
+    serve: Serve, open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy that logs its arguments logs neither requests nor bodies."""
+    shown: list[str] = []
+
+    class Logging(policy.FixedPolicy):
+        def arrive(self, now: float, call: policy.CallView) -> policy.Action:
+            shown.append(f"{call!r} {call}")
+            return super().arrive(now, call)
+
+        def outcome(
+            self, now: float, call: policy.CallView, outcome: policy.AttemptOutcome
+        ) -> policy.Action:
+            shown.append(f"{call!r} {outcome!r}")
+            return super().outcome(now, call, outcome)
+
+    server = await serve(answer(503), answer(200))
+    seen = Everything(caplog, policy=lambda origin: Logging())
+    url = f"{server.url}{SECRET}?{SECRET}"
+    headers = {"Idempotency-Key": SECRET}
+    async with open_session(seen.retry).post(url, data=BODY, headers=headers):
+        pass
+    assert len(shown) == 3
+    assert [text for text in [*shown, *seen.texts()] if SECRET in text] == []
+    assert f"POST {str(server.url).rstrip('/')} attempts=1" in shown[1]

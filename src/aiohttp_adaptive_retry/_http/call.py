@@ -18,7 +18,7 @@ from .replay import Run
 _Result = TypeVar("_Result", ClientResponse, BaseException)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class _HttpCall(Call):
     """A call with its request, what sends the request, and the body at the start."""
 

@@ -26,7 +26,7 @@ class Watcher(Protocol):
         """The origin's state may have changed."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """One call, once it is more than a first success: the `CallView` of policies."""
 
@@ -104,6 +104,10 @@ class Call:
     def label(self) -> Label:
         """What the call's origin is counted under."""
         return self.origin.counters.label
+
+    def __repr__(self) -> str:
+        # Users' policies get calls, and may log them: no request and no body.
+        return f"<call {self.method} {self.origin_name} attempts={self.attempts}>"
 
     @property
     def origin_name(self) -> str:
