@@ -38,6 +38,7 @@ LAYERS: tuple[set[str], ...] = (
         "_http.misuse",
         "_http.pool",
         "_http.unread",
+        "_http.way",
         "_origin.window",
         "_policy.protocol",
         "_policy.tuning",

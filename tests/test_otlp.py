@@ -178,14 +178,17 @@ def test_the_destination_is_the_environments(monkeypatch: pytest.MonkeyPatch) ->
     assert otlp.destination("traces") == ("grpc", "http://traces:1", True)
 
 
-@pytest.mark.parametrize("signal", ["METRICS", "TRACES"])
+@pytest.mark.parametrize("part", ["METRICS_", "TRACES_", ""])
 def test_a_protocol_without_an_exporter_is_named(
-    signal: str, monkeypatch: pytest.MonkeyPatch
+    part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is set up, with variable and value; nothing half made is left running."""
-    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "carrier-pigeon")
+    """Where it is set up, with the variable that was read; nothing is left running."""
+    variable = f"OTEL_EXPORTER_OTLP_{part}PROTOCOL"
+    monkeypatch.setenv(variable, "carrier-pigeon")
+    # An empty variable is an unset one.
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "")
     threads = set(threading.enumerate())
-    with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_PROTOCOL.*'carrier-pigeon'"):
+    with pytest.raises(ValueError, match=rf"^{variable} must be .*'carrier-pigeon'"):
         otlp.configure("shop", traces=True)
     assert set(threading.enumerate()) <= threads
 

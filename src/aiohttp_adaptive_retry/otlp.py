@@ -191,10 +191,14 @@ def destination(signal: Signal = "metrics") -> Destination:
 
 
 def _setting(signal: Signal, name: str) -> str | None:
-    """A variable of OTLP's; an empty one counts as unset, as the specification says."""
-    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}")
-    values = (os.environ.get(variable, "").strip() for variable in variables)
-    return next((value for value in values if value), None)
+    """What a variable of OTLP's says; an empty one counts as unset, as the specification says."""
+    return os.environ.get(_variable(signal, name), "").strip() or None
+
+
+def _variable(signal: Signal, name: str) -> str:
+    """The variable that a setting is read from: the signal's, or else the one for all signals."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
+    return own if os.environ.get(own, "").strip() else f"OTEL_EXPORTER_OTLP_{name}"
 
 
 def _exported(signal: Signal) -> bool:
@@ -253,9 +257,8 @@ def _exporter(signal: Signal, timeout: float) -> Any:
             return metric_exporter.OTLPMetricExporter(timeout=limit)
         return trace_exporter.OTLPSpanExporter(timeout=limit)
     if protocol != "http/protobuf":
-        raise ValueError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL must be 'grpc' or 'http/protobuf', got {protocol!r}"
-        )
+        variable = _variable(signal, "PROTOCOL")
+        raise ValueError(f"{variable} must be 'grpc' or 'http/protobuf', got {protocol!r}")
     from opentelemetry.exporter.otlp.proto.http import metric_exporter as metrics
     from opentelemetry.exporter.otlp.proto.http import trace_exporter as traces
 

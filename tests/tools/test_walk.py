@@ -14,9 +14,9 @@ MOST = {
     # Eight calls measure what the call keeps while it waits, and how full the container is.
     # Seven see whether anybody wants to know of it, and put a report on the answer.
     # Three find out how much time the call has left, and four whether its session is closed.
-    # Two find the configuration that the call began with.
-    "a 503, then a 200": (21, 94, 200),
-    "a 503 for ever": (21, 154, 503),
+    # Two find the configuration that the call began with, and three the way to its origin.
+    "a 503, then a 200": (22, 97, 200),
+    "a 503 for ever": (22, 156, 503),
 }
 
 

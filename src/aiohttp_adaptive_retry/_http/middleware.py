@@ -32,6 +32,7 @@ from .pool import NO_QUEUE, Queue, mark_used
 from .replay import Run
 from .retries import Retries
 from .verdict import Classify, Verdicts
+from .way import way_of
 
 #: What the middleware takes by name beside the fields of its configuration.
 _BESIDE: Final = (
@@ -159,9 +160,28 @@ class AdaptiveRetryMiddleware(Retries):
 
     def _met(self, request: ClientRequest, handler: ClientHandlerType) -> Origin:
         """An origin that is new, or spelt in another way; a time to look how we are attached."""
-        refuse_server(type(self).__name__, request)
-        self._told = self._told or warn_of_two(AdaptiveRetryMiddleware, handler)
-        return self._registry.find(request.url)
+        registry = self._registry
+        if registry.direct is registry.table:
+            refuse_server(type(self).__name__, request)
+            self._told = self._told or warn_of_two(AdaptiveRetryMiddleware, handler)
+        return registry.find(request.url, way_of(request))
+
+    def _by_way(self, origin: Origin, request: ClientRequest) -> Origin:
+        """The origin of a call, found by its place alone; another one if a way leads there."""
+        registry = self._registry
+        way = way_of(request) if registry.direct is registry.table else ""
+        return registry.find(request.url, way) if way else origin
+
+    def _moved(self, origin: Origin, request: ClientRequest) -> Origin:
+        """The same for a call that has begun, which goes on at the other origin."""
+        try:
+            other = self._by_way(origin, request)
+            origin.begun -= 1
+            other.begun += 1
+            return other
+        except Exception as error:
+            self._faults(error)
+            return origin
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, and again where that is worth it. aiohttp calls this."""
@@ -178,7 +198,7 @@ class AdaptiveRetryMiddleware(Retries):
             registry = self._registry
             url = request.url
             # `find` in line, as this is where nearly all calls come by.
-            origin = registry.table.get(url.host_port_subcomponent)
+            origin = registry.direct.get(url.host_port_subcomponent)
             if origin is None or origin.scheme != url.scheme:
                 origin = self._met(request, handler)
             elif origin is not registry.newest:
@@ -195,6 +215,8 @@ class AdaptiveRetryMiddleware(Retries):
             try:
                 started = self._clock()
                 if self._always or started >= window.lease_until:
+                    origin = self._by_way(origin, request)
+                    window = origin.window
                     # The success will be told, so it matters how much of it was a queue.
                     pool = getattr(request.session, "connector", None)
                     busy = self._always or getattr(pool, "_acquired", None)
@@ -217,6 +239,7 @@ class AdaptiveRetryMiddleware(Retries):
         if self._looks:
             options = current_options()
             if options is not None or self._asks_first:
+                origin = self._moved(origin, request)
                 call = self._looked(origin, started, request, handler, body, options)
                 if call is None:
                     origin.begun -= 1
@@ -236,6 +259,7 @@ class AdaptiveRetryMiddleware(Retries):
                 response = await self._attempts.send(request, handler, queue, resends, *limits)
         except BaseException as error:
             if call is None:
+                origin = self._moved(origin, request)
                 call = _HttpCall(
                     origin, started, started, 1, request=request, handler=handler, body=body
                 )
@@ -278,6 +302,7 @@ class AdaptiveRetryMiddleware(Retries):
                     self._driver.outcome(now, call, AttemptOutcome(True, latency=latency))
                 return response
             if call is None:
+                origin = self._moved(origin, request)
                 call = _HttpCall(
                     origin, started, started, 1, request=request, handler=handler, body=body
                 )

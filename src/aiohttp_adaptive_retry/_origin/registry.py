@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from yarl import URL
@@ -162,6 +163,9 @@ class Origin:
         self.window.set_limit(self.config.window_size, now)
 
 
+_NO_ORIGINS: Final[Mapping[str | None, Origin]] = MappingProxyType({})
+
+
 class Registry:
     """The origins in use, at most `max_origins`; the least recently used one is the first to go.
 
@@ -196,13 +200,22 @@ class Registry:
         #: By `host:port` as yarl spells it, or, where another scheme has that place, by scheme and
         #: that. The middleware looks things up by itself.
         self.table: OrderedDict[str | None, Origin] = OrderedDict()
+        #: The same, or empty once there is an origin with a way: then places don't tell origins.
+        self.direct: Mapping[str | None, Origin] = self.table
         self.newest: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def find(self, url: URL) -> Origin:
-        """The origin of a URL, made if need be; it is then the most recently used one."""
+    def find(self, url: URL, way: str = "") -> Origin:
+        """The origin of a URL, made if need be; it is then the most recently used one.
+
+        `way` tells what leads there, if that is not the network itself. Of two ways to one place
+        each is an origin, with one and the same name and label.
+        """
+        if way:
+            self.direct = _NO_ORIGINS
+            return self._find_slowly(url, f"{way} ")
         origin = self.table.get(url.host_port_subcomponent)
         if origin is None or origin.scheme != url.scheme:
             return self._find_slowly(url)
@@ -240,7 +253,7 @@ class Registry:
     def reset_after_fork(self) -> None:
         """Know no origin and have counted nothing: in a forked child no call runs."""
         self.table.clear()
-        self.newest = None
+        self.direct, self.newest = self.table, None
         self.waiting.reset()
         self.counters.reset()
         self.counters.faults.count = 0
@@ -277,7 +290,7 @@ class Registry:
         for origin in self.listed():
             origin.on_relief(now)
 
-    def _find_slowly(self, url: URL) -> Origin:
+    def _find_slowly(self, url: URL, way: str = "") -> Origin:
         """An origin that is new, spelt in another way, or has the place of another scheme's."""
         scheme = sys.intern(url.scheme.lower())
         host = (url.raw_host or "").lower()
@@ -289,6 +302,9 @@ class Registry:
         if place == host:
             # One text instead of two for each origin.
             place = host
+        if way:
+            # No host has a space in it.
+            place = way + place
         first = self.table.get(place)
         # No host has a slash in it.
         key = place if first is not None and first.scheme == scheme else f"{scheme}://{place}"
