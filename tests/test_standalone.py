@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry import AdaptiveStrategy, AttemptRecord, OriginUnavailable
+from aiohttp_adaptive_retry import AdaptiveStrategy, AttemptRecord, OriginUnavailable, report
 from aiohttp_adaptive_retry.policy import AttemptOutcome, GiveUp, Wait
 from aiohttp_adaptive_retry.standalone import StrategyCall
 
@@ -919,3 +919,27 @@ async def _learn(kinds: list[str], workers: int, chance: Any) -> Learnt:
         async with strategy.call() as call:
             again.append(await call.should_retry(PLANS[kind][0]()))
     return Learnt(mended, wasted, earned, initial, left, *again)
+
+
+async def test_the_error_of_a_call_that_is_given_up_says_why() -> None:
+    """It carries a note and a report, as one of the middleware does; another's error has none."""
+    clock = Clock()
+    strategy = AdaptiveStrategy(max_attempts=2, clock=clock, sleep=clock.sleep, random=lambda: 0.5)
+    errors = [ConnectionResetError("one"), ConnectionResetError("two")]
+    async with strategy.call() as call:
+        answers = [await call.should_retry(error) for error in errors]
+    assert answers == [True, False]
+    assert report(errors[0]) is None
+    found = report(errors[1])
+    assert found is not None
+    assert (found.attempts, found.reason) == (2, "max_attempts")
+    assert found.error_types == ("ConnectionResetError",) * 2
+    assert found.waited == pytest.approx(sum(clock.waits)) != 0.0
+    assert errors[1].__notes__ == [str(found)]
+    untold = ValueError("untold")
+    with pytest.raises(ValueError, match="untold"):
+        async with strategy.call():
+            raise untold
+    assert untold.__notes__ == [
+        "aiohttp_adaptive_retry: 1 attempt in 0.0 s; no further retry: not_retryable"
+    ]

@@ -212,7 +212,9 @@ class StrategyCall:
         action = await self._waited(self._driver.arrive(self._now(), self._call))
         if isinstance(action, GiveUp):
             wait = self._call.origin.retry_in(self._now())
-            raise OriginUnavailable(action.reason, retry_after=wait)
+            refusal = OriginUnavailable(action.reason, retry_after=wait)
+            self._call.report_on(refusal, self._now())
+            raise refusal
         self._driver.sent(self._now(), self._call)
         return self
 
@@ -220,6 +222,7 @@ class StrategyCall:
         call = self._call
         if not call.ended and isinstance(error, Exception) and error is not self._told:
             self._strategy._failed(self._now(), call, error, replayable=False)
+            call.report_on(error, self._now())
         self._told = None
         self._driver.cancel(self._now(), call)
 
@@ -228,7 +231,8 @@ class StrategyCall:
 
         Args:
             error: what the attempt raised, kept as by `AdaptiveStrategy.should_retry`. An error
-                that is no `Exception` ends the call.
+                that is no `Exception` ends the call. One that is not retried gets a note that says
+                why, and a `report`.
         """
         call = self._call
         if call.ended:
@@ -239,6 +243,7 @@ class StrategyCall:
         self._told = error
         action = await self._waited(self._strategy._failed(self._now(), call, error))
         if isinstance(action, GiveUp):
+            call.report_on(error, self._now())
             return False
         self._driver.sent(self._now(), call)
         return True

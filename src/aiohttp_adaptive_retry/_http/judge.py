@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Final
@@ -13,7 +12,6 @@ from .._call import CallDriver
 from .._errors import error_text
 from .._origin.counters import Faults
 from .._policy.protocol import Action, AttemptOutcome, GiveUp
-from ..events import NOTE, REPORT, CallReport
 from .call import _HttpCall
 from .classify import Classifier
 from .layers import ID, KEY, OF_AWS, OF_STAINLESS, Layers
@@ -23,7 +21,6 @@ from .setups import Setups
 from .time_left import limit_time
 from .verdict import Verdict
 
-_log: Final = logging.getLogger("aiohttp_adaptive_retry")
 #: A call is over, and its end is counted.
 OVER: Final = GiveUp("over")
 
@@ -79,7 +76,7 @@ class Judge:
                         # A bare TimeoutError is the call's deadline.
                         late = isinstance(result, TimeoutError)
                         call.reason = "deadline" if late else "not_retryable"
-                        self.report(call, result)
+                        call.report_on(result, now)
                     return OVER
                 if outcome.ok:
                     return driver.outcome(now, call, outcome)
@@ -107,7 +104,7 @@ class Judge:
                         handler, started, sent = call.handler, call.started, call.resends + 1
                         self._runs.redirected(request, handler, location, started, sent, now)
                     if call.error_types:
-                        self.report(call, result)
+                        call.report_on(result, now)
                     return action
             if call.attempts == 1:
                 limit_time(call, now)
@@ -120,7 +117,7 @@ class Judge:
             outcome = call.measured(outcome, result)
             action = driver.outcome(now, call, outcome, obstacle, text, unsent)
             if call.ended:
-                self.report(call, result)
+                call.report_on(result, now)
                 if isinstance(result, BaseException) and not call.observed:
                     self._runs.failed(request, call.handler, result, now)
         except Exception as fault:
@@ -141,27 +138,5 @@ class Judge:
         return call.classifier
 
     def report(self, call: _HttpCall, result: ClientResponse | BaseException) -> None:
-        """Put a report on what a call ends with, and a note on an exception.
-
-        An exception that ends several calls has the report and the note of the last one.
-        """
-        try:
-            found = CallReport(
-                call.attempts,
-                max(0.0, self._now() - call.started),
-                call.total_waited,
-                call.total_held,
-                call.reason,
-                call.retry_after,
-                call.error_types,
-            )
-            # As a plain tuple: an exception can be unpickled where this package is not.
-            result.__dict__[REPORT] = tuple(found)
-            if isinstance(result, BaseException):
-                notes = getattr(result, "__notes__", None)
-                if isinstance(notes, list):
-                    notes[:] = [note for note in notes if not str(note).startswith(NOTE)]
-                result.add_note(str(found))
-        except Exception as fault:
-            # An exception's own class may forbid it.
-            _log.debug("no report on %s (%s)", type(result).__name__, type(fault).__name__)
+        """Put a report on what a call ends with after a wait, or before its first attempt."""
+        call.report_on(result, self._now())

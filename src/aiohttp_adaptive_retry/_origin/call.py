@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..config import AdaptiveConfig
-from ..events import CallInfo, EventKind, Label
+from ..events import NOTE, REPORT, CallInfo, CallReport, EventKind, Label
 from .registry import Origin
+
+_log: Final = logging.getLogger("aiohttp_adaptive_retry")
 
 
 class Watcher(Protocol):
@@ -104,6 +107,32 @@ class Call:
     def label(self) -> Label:
         """What the call's origin is counted under."""
         return self.origin.counters.label
+
+    def report_on(self, result: object, now: float) -> None:
+        """Put a report on what the call ends with, and a note if that is an exception.
+
+        An exception that ends several calls has the report and the note of the last one.
+        """
+        try:
+            found = CallReport(
+                self.attempts,
+                max(0.0, now - self.started),
+                self.total_waited,
+                self.total_held,
+                self.reason,
+                self.retry_after,
+                self.error_types,
+            )
+            # As a plain tuple: an exception can be unpickled where this package is not.
+            result.__dict__[REPORT] = tuple(found)
+            if isinstance(result, BaseException):
+                notes = getattr(result, "__notes__", None)
+                if isinstance(notes, list):
+                    notes[:] = [note for note in notes if not str(note).startswith(NOTE)]
+                result.add_note(str(found))
+        except Exception as fault:
+            # An exception's own class may forbid it.
+            _log.debug("no report on %s (%s)", type(result).__name__, type(fault).__name__)
 
     def __repr__(self) -> str:
         # Users' policies get calls, and may log them: no request and no body.
