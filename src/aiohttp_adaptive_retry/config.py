@@ -84,6 +84,10 @@ class AdaptiveConfig:
         resend: when other methods than `retry_methods` may be sent again. "proven": where it is
             proven that nobody has processed the request, as no connection was made, nothing of the
             request was written, or the server says so. "never": never.
+        idempotency_key: put one Idempotency-Key on each call by POST or PATCH that has none, the
+            same on every attempt and after redirects within its origin. It vouches as a key of your
+            own does, so such calls are retried. Off, as a server that heeds no key would do them
+            twice.
         attempt_timeout: seconds that one attempt may take until its response head, or None. None,
             as the session's timeouts are the caller's; a server that falls silent is noticed by
             this or by a `sock_read`.
@@ -156,6 +160,7 @@ class AdaptiveConfig:
     retry_statuses: Collection[int] = DEFAULT_RETRY_STATUSES
     retry_exceptions: Collection[type[Exception]] = ()
     resend: Resend = "proven"
+    idempotency_key: bool = False
     attempt_timeout: float | None = None
     retry_for: float | None = None
     backoff_base: float = 0.2
@@ -192,7 +197,7 @@ class AdaptiveConfig:
         whole("max_error_message_length", self.max_error_message_length, 1, 100_000)
         for name in ("window_duration", "cleanup_interval"):
             self._keep(name, span(name, getattr(self, name)))
-        for name in ("record_error_messages", "attempt_spans", "admission"):
+        for name in ("record_error_messages", "attempt_spans", "admission", "idempotency_key"):
             flag(name, getattr(self, name))
         one_of("mode", self.mode, MODES)
         number("memory_threshold_mb", self.memory_threshold_mb)
@@ -355,6 +360,7 @@ class ConfigOverrides(TypedDict, total=False):
     retry_statuses: Collection[int]
     retry_exceptions: Collection[type[Exception]]
     resend: Resend
+    idempotency_key: bool
     attempt_timeout: Seconds | None
     retry_for: Seconds | None
     backoff_base: Seconds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.payload import Payload
@@ -16,6 +17,10 @@ from .pool import Queue
 from .replay import Run
 
 _Result = TypeVar("_Result", ClientResponse, BaseException)
+
+#: Methods whose calls can get a key (draft-ietf-httpapi-idempotency-key-header).
+KEYED_METHODS: Final = frozenset({"POST", "PATCH"})
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 
 @dataclass(slots=True, eq=False, repr=False, kw_only=True)
@@ -33,6 +38,8 @@ class _HttpCall(Call):
     classifier: Classifier | None = None
     #: The caller's word whether the request may be sent twice.
     idempotent: bool | None = None
+    #: The Idempotency-Key that we have given it, and the name of the origin that the key is for.
+    idempotency_key: tuple[str, str] | None = None
     #: Bytes of what the newest attempt brought.
     brought: int = 0
 
@@ -94,3 +101,18 @@ class _HttpCall(Call):
         """Go on with a call that a redirect led here."""
         self.started = earlier.started
         self.requests_before = earlier.sent
+        self.idempotency_key = earlier.idempotency_key
+
+    def put_key(self) -> None:
+        """Put an Idempotency-Key on a POST or PATCH that has none: one for the whole call.
+
+        After a redirect the key goes along to its own origin alone. To another origin nothing is
+        sent, as nobody there has asked for it.
+        """
+        headers, place = self.request.headers, self.origin.name
+        if self.request.method not in KEYED_METHODS or IDEMPOTENCY_KEY in headers:
+            return
+        if not self.requests_before:
+            self.idempotency_key = str(uuid.uuid4()), place
+        if self.idempotency_key is not None and self.idempotency_key[1] == place:
+            headers[IDEMPOTENCY_KEY] = self.idempotency_key[0]

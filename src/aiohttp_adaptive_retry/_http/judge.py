@@ -102,7 +102,8 @@ class Judge:
                     location = result.headers.get(hdrs.LOCATION)
                     if location and result.status in REDIRECTS:
                         handler, started, sent = call.handler, call.started, call.resends + 1
-                        self._runs.redirected(request, handler, location, started, sent, now)
+                        key = call.idempotency_key
+                        self._runs.redirected(request, handler, location, started, sent, now, key)
                     if call.error_types:
                         call.report_on(result, now)
                     return action

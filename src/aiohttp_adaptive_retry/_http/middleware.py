@@ -26,7 +26,7 @@ from .._telemetry.snapshot import Snapshot, take_snapshot
 from ..config import AdaptiveConfig, ConfigOverrides, Mode, configured
 from ..events import RetryEvent
 from .body import watch_upload
-from .call import _HttpCall
+from .call import KEYED_METHODS, _HttpCall
 from .misuse import MisuseError, of_server, refuse_arguments, refuse_server, warn_of_two
 from .pool import NO_QUEUE, Queue, mark_used
 from .replay import Run
@@ -238,7 +238,11 @@ class AdaptiveRetryMiddleware(Retries):
         call: _HttpCall | None = None
         if self._looks:
             options = current_options()
-            if options is not None or self._asks_first:
+            if (
+                options is not None
+                or self._asks_first
+                or (self._puts_keys and request.method in KEYED_METHODS)
+            ):
                 origin = self._moved(origin, request)
                 call = self._looked(origin, started, request, handler, body, options)
                 if call is None:

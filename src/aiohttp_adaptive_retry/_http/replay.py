@@ -128,6 +128,8 @@ class Run:
     request: weakref.ref[ClientRequest]
     #: The next run has come; `request` is that run's.
     repeated: bool = False
+    #: The key that we have given the call, and the name of the origin that the key is for.
+    idempotency_key: tuple[str, str] | None = None
 
     def error(self) -> BaseException | None:
         """The error made anew; None for a run that a redirect ended."""
@@ -187,6 +189,7 @@ class Runs:
         started: float,
         sent: int,
         now: float,
+        idempotency_key: tuple[str, str] | None = None,
     ) -> None:
         """Note that the call, which began at `started`, will probably go on at `location`.
 
@@ -197,7 +200,7 @@ class Runs:
         except ValueError:
             # aiohttp will not follow this one.
             return
-        self._note(request, handler, now, started, sent, None, target)
+        self._note(request, handler, now, started, sent, None, target, idempotency_key)
 
     def met(
         self,
@@ -259,6 +262,7 @@ class Runs:
         sent: int,
         parts: _Parts | None,
         target: int,
+        idempotency_key: tuple[str, str] | None = None,
     ) -> None:
         noted, cell, task = self.noted, _timeout_cell(handler), None
         key = id(cell)
@@ -269,7 +273,9 @@ class Runs:
             key = id(current)
             task = weakref.ref(current, lambda _: noted.pop(key, None))
         request_ref = self._watched(request, key)
-        noted[key] = Run(now, started, sent, parts, target, cell, task, request_ref)
+        run = Run(now, started, sent, parts, target, cell, task, request_ref)
+        run.idempotency_key = idempotency_key
+        noted[key] = run
 
     def _watched(self, request: ClientRequest, key: int) -> weakref.ref[ClientRequest]:
         """A reference to a request, whose end may be that of its call, and so of the note."""

@@ -257,6 +257,8 @@ class Retries:
     async def _admitted(self, call: _HttpCall) -> None:
         """Hold a first attempt back until it may be sent, or raise `OriginUnavailable`."""
         try:
+            if self._puts_keys and call.origin.config.idempotency_key and not call.observed:
+                call.put_key()
             limit_time(call, self._now())
             self._layers.arrived(call, self._now())
         except Exception as fault:
@@ -307,7 +309,8 @@ class Retries:
             or any(setup.mode != "on" for setup in self._setups.all)
         )
         #: Whether a call has to be looked at before its first attempt.
-        self._looks = self._asks_first or self._may_have_options
+        self._puts_keys = any(setup.idempotency_key for setup in self._setups.all)
+        self._looks = self._asks_first or self._may_have_options or self._puts_keys
 
     def _looked(
         self,
