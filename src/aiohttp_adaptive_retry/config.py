@@ -30,8 +30,11 @@ from ._sources import of_environment, of_mapping
 
 __all__ = ("DEFAULT_RETRY_METHODS", "DEFAULT_RETRY_STATUSES", "AdaptiveConfig", "ConfigOverrides")
 
-#: Methods that RFC 9110 section 9.2.2 calls idempotent: a second copy does no more than the first.
-DEFAULT_RETRY_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
+#: Methods that RFC 9110 section 9.2.2 calls idempotent, and QUERY, which is safe: a second copy
+#: does no more than the first.
+DEFAULT_RETRY_METHODS: Final = frozenset(
+    {"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"}
+)
 
 #: Answers that a later attempt may mend: timed out, too early, limited, failed, overloaded. 520 to
 #: 524 are Cloudflare's for an origin that it could not ask, 529 is Anthropic's for overload.

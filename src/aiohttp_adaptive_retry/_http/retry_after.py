@@ -58,13 +58,17 @@ class _Head:
     headers: dict[str, Any]
     wall: Callable[[], float]
 
-    def text(self, name: str) -> str:
-        """A header's text, "" where there is none. `name` is in lower case."""
+    def whole(self, name: str) -> str:
+        """A header's lines, "" where there is none. `name` is in lower case."""
         value = self.headers.get(name)
         if value is None:
             return ""
         # Exceptions may have headers of any type.
         return value.strip() if isinstance(value, str) else str(value)
+
+    def text(self, name: str) -> str:
+        """A header's first line, "" where there is none. `name` is in lower case."""
+        return self.whole(name).partition("\n")[0].strip()
 
     def until(self, moment: float) -> float:
         """Seconds until a moment of the epoch, 0 for one gone by.
@@ -90,14 +94,23 @@ def _milliseconds(name: str) -> _Parser:
 
 
 def _seconds_or_date(name: str) -> _Parser:
-    def parse(head: _Head) -> float | None:
-        text = head.text(name)
-        if not text:
-            return None
+    def read(text: str, head: _Head) -> float | None:
         if (seconds := number(text)) is not None or (seconds := duration(text)) is not None:
             return seconds
         moment = date(text)
         return None if moment is None else head.until(moment)
+
+    def parse(head: _Head) -> float | None:
+        text = head.whole(name)
+        if not text:
+            return None
+        if "\n" not in text and (seconds := read(text, head)) is not None:
+            return seconds
+        # A proxy may have added its own, on a line or behind a comma. Nobody is asked too early.
+        text = text[:_LONGEST_LIST]
+        parts = [part.strip(' \t"') for part in (*text.split("\n"), *re.split(r"[\n,]", text))]
+        found = [read(part, head) for part in parts]
+        return max((seconds for seconds in found if seconds is not None), default=None)
 
     return parse
 
@@ -257,7 +270,7 @@ def heard(
     try:
         for name, value in headers.items() if headers else ():
             if (known := name.lower()) in _READ:
-                said.setdefault(known, value)
+                said[known] = f"{said[known]}\n{value}" if known in said else value
     except Exception:
         # Exceptions can be made by anybody, of anything.
         return SILENCE
