@@ -943,3 +943,17 @@ async def test_the_error_of_a_call_that_is_given_up_says_why() -> None:
     assert untold.__notes__ == [
         "aiohttp_adaptive_retry: 1 attempt in 0.0 s; no further retry: not_retryable"
     ]
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+async def test_no_retry_is_granted_where_the_mode_says_so(mode: Any) -> None:
+    """By neither way of asking; calls that admission would refuse begin, and all is recorded."""
+    clock = Clock()
+    strategy = AdaptiveStrategy(mode=mode, admission=True, clock=clock, sleep=clock.sleep)
+    for _ in range(40):
+        clock.now += 1.0
+        async with strategy.call() as call:
+            assert not await call.should_retry(ConnectionRefusedError())
+    assert not await strategy.should_retry(ConnectionRefusedError())
+    assert clock.waits == []
+    assert len(strategy.recent_attempts) == 41

@@ -81,6 +81,7 @@ class AdaptiveStrategy:
         guard = MemoryGuard(config)
         sweeper = Sweeper(config, guard, self._origin)
         self._driver = CallDriver(config, self._catalogue, guard, sweeper, faults)
+        self._driver.is_off = config.mode == "off"
         # Turns the clock's readings into times of day, for people.
         self._epoch = time.time() - now()
         # The call of each task that `should_retry` has granted a retry.
@@ -160,9 +161,11 @@ class AdaptiveStrategy:
         """The call of this task that was granted a retry, else a new one."""
         task = _current_task()
         call = None if task is None else self._open.pop(task, None)
-        if call is None:
-            call = Call(self._origin, now, now, attempts=1)
-            call.limit(None)
+        return self._new_call(now, attempts=1) if call is None else call
+
+    def _new_call(self, now: float, attempts: int = 0) -> Call:
+        call = Call(self._origin, now, now, attempts, observed=self.config.mode == "observe")
+        call.limit(None)
         return call
 
     def _failed(self, now: float, call: Call, error: Exception, **more: bool) -> Action:
@@ -201,14 +204,17 @@ class StrategyCall:
 
     def __init__(self, strategy: AdaptiveStrategy) -> None:
         self._strategy, self._driver, self._now = strategy, strategy._driver, strategy._now
-        now = strategy._now()
-        self._call = Call(strategy._origin, now, now)
-        self._call.limit(None)
+        self._call = strategy._new_call(strategy._now())
         # The exception that was told last, as long as the call is open.
         self._told: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         self._call.origin.begun += 1
+        if self._strategy.config.mode != "on":
+            # Nothing is held or refused.
+            self._driver.observe(self._now(), self._call)
+            self._driver.sent(self._now(), self._call)
+            return self
         action = await self._waited(self._driver.arrive(self._now(), self._call))
         if isinstance(action, GiveUp):
             wait = self._call.origin.retry_in(self._now())
