@@ -22,6 +22,7 @@ PAGE = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"(?s)<!-- (figure|modules) -->.*?<!-- /\1 -->", "", PAGE)
 #: Words in backticks that are no name in the code.
 WORDS = {
+    "classify",
     "on_event",
     "_",
     "calls.held",
