@@ -7,7 +7,9 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -191,6 +193,16 @@ def test_a_protocol_without_an_exporter_is_named(
     with pytest.raises(ValueError, match=rf"^{variable} must be .*'carrier-pigeon'"):
         otlp.configure("shop", traces=True)
     assert set(threading.enumerate()) <= threads
+
+
+def test_times_are_seconds_or_timedeltas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is neither is named."""
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    with otlp.configure("shop", close_timeout=timedelta(seconds=0.5)) as export:
+        assert export._close_timeout == 0.5
+    wrong: Any = "5"
+    with pytest.raises(TypeError, match="export_timeout must be a number of seconds or a timedelt"):
+        otlp.configure("shop", export_timeout=wrong)
 
 
 @pytest.mark.parametrize("name", ["export_interval", "export_timeout", "close_timeout"])

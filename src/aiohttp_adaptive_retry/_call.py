@@ -252,7 +252,7 @@ class CallDriver:
         """Hold the caller's bounds against the policy's action; end the call if it is over."""
         reason: str | None = obstacle
         # What the switch says comes after what the request and the caller's limits say.
-        switch: Reason | None = None
+        switch: str | None = None
         if (
             call.attempts
             and (call.observed or self.is_off)

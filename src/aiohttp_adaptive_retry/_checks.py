@@ -150,6 +150,15 @@ def number(
     return value
 
 
+def duration(name: str, value: object) -> float:
+    """A duration in seconds, from seconds or a timedelta, of any length."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_type(name, _SECONDS, value)
+    return value
+
+
 def seconds(name: str, value: object, least: float | None = None) -> float:
     """A duration in seconds, from seconds or a timedelta; without `least`, above zero."""
     if isinstance(value, timedelta):

@@ -107,6 +107,9 @@ def report(result: object) -> CallReport | None:
 #: `server.address` and `server.port` as metrics show them; port None where there is none to name.
 Label = tuple[str, int | None]
 
+#: Why a call got no further attempt, where `mode` and not a policy says so.
+SWITCH_REASONS: Final = ("observed", "disabled")
+
 #: What a call came to.
 CallResult = Literal[
     "first_success",

@@ -24,6 +24,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple, Self
 
 try:
@@ -36,6 +37,8 @@ except ImportError as error:
     raise ImportError(
         "aiohttp_adaptive_retry.otlp needs the extra: pip install 'aiohttp-adaptive-retry[otlp]'"
     ) from error
+
+from ._checks import duration
 
 __all__ = ("Destination", "OtlpExport", "configure", "destination")
 
@@ -119,9 +122,9 @@ def configure(
     *,
     service_version: str | None = None,
     traces: bool = False,
-    export_interval: float = 10.0,
-    export_timeout: float = 5.0,
-    close_timeout: float = 3.0,
+    export_interval: float | timedelta = 10.0,
+    export_timeout: float | timedelta = 5.0,
+    close_timeout: float | timedelta = 3.0,
 ) -> OtlpExport:
     """Export metrics, and with `traces` spans, to where OpenTelemetry's variables say.
 
@@ -129,10 +132,10 @@ def configure(
         service_name, service_version: the resource's `service.name` and `service.version`. Its
             `service.instance.id` is random, and another one in a forked child.
         traces: make a tracer provider, too.
-        export_interval: seconds between two exports of metrics.
-        export_timeout: seconds that one export may take. Below the interval, so that a slow
-            collector costs one point of data.
-        close_timeout: seconds that `close` may take in all.
+        export_interval: seconds, or a timedelta, between two exports of metrics.
+        export_timeout: how long one export may take, given alike. Below the interval, so that a
+            slow collector costs one point of data.
+        close_timeout: how long `close` may take in all, given alike.
 
     Raises:
         ValueError: a time that is not above zero, or a protocol that there is no exporter for.
@@ -150,6 +153,9 @@ def configure(
     `post_fork`): an export made before goes on in the child, but a histogram then begins there
     with what the parent had recorded.
     """
+    export_interval = duration("export_interval", export_interval)
+    export_timeout = duration("export_timeout", export_timeout)
+    close_timeout = duration("close_timeout", close_timeout)
     for name, value in (
         ("export_interval", export_interval),
         ("export_timeout", export_timeout),

@@ -7,6 +7,7 @@ import inspect
 import math
 import random
 import time
+from datetime import timedelta
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -195,9 +196,28 @@ def test_the_fixed_policy_refuses_contradictions(arguments: dict[str, Any], text
         FixedPolicy(**arguments)
 
 
+def test_the_fixed_policys_spans_are_seconds_or_timedeltas() -> None:
+    """The waits are the same; what is neither is named."""
+    outcome = AttemptOutcome(False, "500")
+    waits = [
+        FixedPolicy(base=base, cap=cap, random=lambda: 1.0).outcome(0.0, View(attempts=1), outcome)
+        for base, cap in ((2, 4), (timedelta(seconds=2), timedelta(seconds=4)))
+    ]
+    assert waits[0] == waits[1] == Wait(2.0, committed=True)
+    for wrong in ("1", True, None):
+        arguments: Any = {"base": wrong}
+        with pytest.raises(TypeError, match=f"base must be a number of seconds or a t.*{wrong!r}"):
+            FixedPolicy(**arguments)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [{"attempts": math.nan}, {"attempts": 2.5}, {"base": math.inf, "cap": math.inf}],
+    [
+        {"attempts": math.nan},
+        {"attempts": 2.5},
+        {"attempts": True},
+        {"base": math.inf, "cap": math.inf},
+    ],
     ids=repr,
 )
 def test_the_fixed_policy_refuses_what_is_no_number_of_attempts_or_seconds(

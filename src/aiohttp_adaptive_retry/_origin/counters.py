@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._policy.protocol import REASONS, AttemptOutcome
-from ..events import CallInfo, CallResult, Label
+from ..events import SWITCH_REASONS, CallInfo, CallResult, Label
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
 
@@ -27,7 +27,7 @@ OTHER_LABEL: Final[Label] = (OTHER_NAME, None)
 MAX_FAILURE_SETS: Final = 1000
 #: The code that all names share which found no place in a catalogue.
 _OTHER_CODE: Final = 255
-_REASONS: Final = frozenset(REASONS)
+_REASONS: Final = frozenset((*REASONS, *SWITCH_REASONS))
 
 
 class ErrorCatalogue:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random as _random
 from collections.abc import Callable
+from datetime import timedelta
 
+from .._checks import duration
 from .cost import full_jitter
 from .protocol import SEND, Action, AttemptOutcome, CallView, GiveUp, Wait
 
@@ -17,8 +19,8 @@ class FixedPolicy:
 
     Args:
         attempts: the most attempts of one call, 1 or more.
-        base: the span of the first wait in seconds, above zero; the spans triple.
-        cap: the longest span in seconds.
+        base: the span of the first wait, in seconds or a timedelta, above zero; the spans triple.
+        cap: the longest span, in seconds or a timedelta.
         random: a number from 0 to 1, for jitter.
 
     O(1) time; no memory of its own for a call.
@@ -28,12 +30,13 @@ class FixedPolicy:
         self,
         attempts: int = 3,
         *,
-        base: float = 0.2,
-        cap: float = 5.0,
+        base: float | timedelta = 0.2,
+        cap: float | timedelta = 5.0,
         random: Callable[[], float] = _random.random,
     ) -> None:
-        if not isinstance(attempts, int) or attempts < 1:
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
             raise ValueError(f"attempts must be >= 1, got {attempts!r}")
+        base, cap = duration("base", base), duration("cap", cap)
         if not 0.0 < base <= cap < math.inf:
             raise ValueError(f"base must be > 0 and <= cap ({cap}), got {base}")
         self._attempts, self._base, self._cap, self._random = attempts, base, cap, random

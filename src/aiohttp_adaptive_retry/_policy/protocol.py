@@ -20,8 +20,6 @@ Reason = Literal[
     "origin_down",
     "deadline",
     "budget_exhausted",
-    "observed",
-    "disabled",
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
