@@ -211,7 +211,7 @@ class CallDriver:
                 action = origin.policy.wake(now, call)
             else:
                 action = ask_by(call.own, origin.policy, origin.policy.wake, now, call)
-            if call.must_send and not isinstance(action, Wait):
+            if call.must_send and isinstance(action, (Send, GiveUp)):
                 if not call.is_announced:
                     self._tell("retry", now, call)
                 return SEND

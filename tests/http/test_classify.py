@@ -419,8 +419,6 @@ ELSEWHERE = {
     "_http/replay": {"ClientConnectorError", "ClientOSError", "ServerDisconnectedError"},
     # How the rest of an answer that is let go of ends says nothing more.
     "_http/release": {"ClientError"},
-    # What a call ends with whose session was closed before it had got anything.
-    "_http/retries": {"ClientConnectionError"},
     # It is raised there, and judged like aiohttp's own.
     "_http/attempt": {"ServerTimeoutError"},
 }

@@ -90,7 +90,7 @@ class Crowd(Driving):
         self.held[call] = isinstance(action, Wait) and not action.committed
         if isinstance(action, Send):
             if call.attempts > 1:
-                self.retries.append(Sent(call, self.clock.now, call.state.price))
+                self.retries.append(Sent(call, self.clock.now, call.state.paid))
             outcome, seconds = self._answers(self.clock.now)
             outcome = outcome._replace(latency=seconds)
             self.at(self.clock.now + seconds, lambda: self._known(call, outcome))
@@ -119,4 +119,6 @@ class Crowd(Driving):
         assert self.policy.parked_calls == 0
         assert self.adaptive.callers.pending == 0
         assert self.origin.in_flight == 0
-        assert all(call.state is None or not call.state.price for call in self.ended)
+        assert all(
+            call.state is None or not getattr(call.state, "paid", 0.0) for call in self.ended
+        )

@@ -141,13 +141,13 @@ def look(tuning: Tuning, number: int) -> float:
 
 
 @shows("look_least", +1)
-def first_look(tuning: Tuning) -> float:
-    return look(tuning, 1)
+def second_look(tuning: Tuning) -> float:
+    return look(tuning, 2)
 
 
 @shows("look_growth", +1)
-def second_look(tuning: Tuning) -> float:
-    return look(tuning, 2)
+def third_look(tuning: Tuning) -> float:
+    return look(tuning, 3)
 
 
 @shows("serial_share", +1)

@@ -16,6 +16,7 @@ from aiohttp_adaptive_retry.policy import REASONS, SEND, AttemptOutcome, GiveUp,
 from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, Bench, View, holds, limited
 
 LOST = REFUSED._replace(reused_connection=True)
+LIMITED = limited()
 
 
 def test_a_failure_is_retried_after_a_jittered_wait_with_a_token_in_hand() -> None:
@@ -30,10 +31,10 @@ def test_a_failure_is_retried_after_a_jittered_wait_with_a_token_in_hand() -> No
 
 
 def test_without_a_token_there_is_no_retry() -> None:
-    """What waits for its retry has the only one."""
+    """What waits for its retry has the only one; the other call is over, if it may not look."""
     bench = Bench({"budget_deposit": 0})
-    bench.fail(ANSWERED)
-    assert bench.fail(ANSWERED) == GiveUp("budget_exhausted")
+    bench.fail(LIMITED)
+    assert bench.fail(LIMITED) == GiveUp("budget_exhausted")
     assert bench.policy.callers.pending == 1
 
 
@@ -49,9 +50,41 @@ def test_a_retry_that_fails_has_cost_its_token() -> None:
         bench.policy.cancel(bench.clock.now, call)
         assert bench.tokens == 3.0
     bench = Bench()
-    bench.fail(ANSWERED, call := View())
-    assert bench.fail(ANSWERED, call) == GiveUp("budget_exhausted")
+    bench.fail(LIMITED, call := View())
+    assert bench.fail(LIMITED, call) == GiveUp("budget_exhausted")
     assert bench.tokens == 0.0
+
+
+def test_who_has_no_token_looks_unless_that_costs_too_much() -> None:
+    """An answer of 500 or 503, or a refusal, is looked after; a time-out or a limit is not."""
+    for failure in (ANSWERED, OVERLOADED, REFUSED):
+        bench = Bench({"budget_initial": 0})
+        call = bench.view(8.0)
+        seconds, action = bench.held(bench.fail(failure, call), call)
+        assert action is SEND
+        assert 0.0 < seconds <= 0.2
+        assert bench.tokens == 0.0
+    for failure in (TIMED_OUT, LIMITED):
+        bench = Bench({"budget_initial": 0})
+        assert bench.fail(failure, bench.view(8.0)) == GiveUp("budget_exhausted")
+
+
+def test_an_error_that_the_next_call_does_not_have_is_no_trouble_of_the_origin() -> None:
+    """A lone caller, whom nobody else's successes teach, learns from its next call's success."""
+    bench = Bench({"budget_initial": 0})
+    sent = 0
+    for _ in range(20):
+        bench.ok()
+        call = bench.view(8.0)
+        action = bench.fail(ANSWERED, call)
+        while not isinstance(action, GiveUp):
+            if isinstance(action, Wait):
+                action = bench.wake(action, call)
+                continue
+            sent += 1
+            action = bench.fail(ANSWERED, call)
+    assert action == GiveUp("unpromising")
+    assert sent <= 20
 
 
 def test_waits_grow_and_leave_time_for_the_answer() -> None:

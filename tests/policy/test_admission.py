@@ -62,6 +62,7 @@ def test_a_held_call_probes_when_it_is_time_to() -> None:
     held, action = bench.held(bench.arrive(call), call)
     assert action is SEND
     assert held == pytest.approx(0.2, abs=0.1)
+    bench.ok(call=call)
     assert call.state is None
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiohttp_adaptive_retry._policy.state import CallState
+from aiohttp_adaptive_retry._policy.state import Arrival, CallState
 from aiohttp_adaptive_retry.policy import (
     REASONS,
     SEND,
@@ -66,7 +66,7 @@ class Under:
 def nothing_left(call: Call) -> bool:
     """Whether nothing is reserved for the call, nor a place where it is held."""
     state = call.state
-    return not isinstance(state, CallState) or not (state.price or state.held)
+    return not isinstance(state, CallState) or not (state.paid or state.held)
 
 
 @every_policy
@@ -135,7 +135,7 @@ def test_bounds_hold_and_nothing_is_left_behind(
         elif step == "cancel" and under is not None:
             before = tokens()
             state = under.call.state
-            reserved = state.price if isinstance(state, CallState) else 0.0
+            reserved = state.paid if isinstance(state, CallState) else 0.0
             for _ in range(2):
                 driving.cancel(under.call)
                 assert tokens() == pytest.approx(before + reserved)
@@ -164,9 +164,12 @@ def test_bounds_hold_and_nothing_is_left_behind(
             states = [under.call.state for under in calls.values() if under.call.state is not None]
             known = [state for state in states if isinstance(state, CallState)]
             assert driving.adaptive.callers.pending == len(known)
-            # Those that have no such state were held before their first attempt.
-            held = sum(state.held for state in known) + len(states) - len(known)
-            assert policy.parked_calls == held
+            # The others were held before their first attempt.
+            arrived = [state for state in states if isinstance(state, Arrival)]
+            held = [state for state in known if state.held]
+            waiting = [state for state in arrived if not state.admitted]
+            assert len(states) == len(known) + len(arrived)
+            assert policy.parked_calls == len(held) + len(waiting)
         assert driving.origin.in_flight == len(calls)
     for under in calls.values():
         driving.cancel(under.call)

@@ -57,7 +57,8 @@ def test_retries_never_exceed_what_the_law_allows(
             tokens.earn()
         elif step == "take":
             price = 1.0 + number % 3
-            if tokens.take(now, price):
+            tokens.refill(now)
+            if tokens.take(price):
                 out.append(price)
         elif step == "give_back" and out:
             tokens.give_back(out.pop())
@@ -79,18 +80,20 @@ def test_a_token_must_be_whole() -> None:
     """Nine tenths of a token buy nothing; ten successes at a tenth buy one retry."""
     tokens = flow(budget_initial=0)
     tokens.earn(9)
-    assert not tokens.take(0.0, 1.0)
+    assert not tokens.take(1.0)
     assert tokens.balance(0.0) == pytest.approx(0.9)
     tokens.earn(2)
-    assert tokens.take(0.0, 1.0)
-    assert not tokens.take(0.0, 1.0)
+    assert tokens.take(1.0)
+    assert not tokens.take(1.0)
 
 
 def test_the_floor_earns_over_time_and_catches_up_no_more_than_an_hour() -> None:
     """A client that was idle for a day has not saved up a day's retries."""
     tokens = flow(budget_initial=0, budget_floor=0.001, budget_capacity=1000)
-    assert not tokens.take(999.0, 1.0)
-    assert tokens.take(2000.0, 1.0)
+    tokens.refill(999.0)
+    assert not tokens.take(1.0)
+    tokens.refill(2000.0)
+    assert tokens.take(1.0)
     assert tokens.balance(86_400.0) < 5.0
 
 
@@ -99,9 +102,11 @@ def test_a_broken_clock_earns_nothing_and_is_forgotten() -> None:
     tokens = flow(budget_initial=3, budget_floor=0.1)
     for reading in (math.nan, -1e9, -math.inf):
         assert tokens.balance(reading) == 3.0
-    assert tokens.take(math.nan, 1.0)
+    tokens.refill(math.nan)
+    assert tokens.take(1.0)
     assert tokens.balance(10.0) == 2.0
-    assert tokens.take(10.0, 1.0)
+    tokens.refill(10.0)
+    assert tokens.take(1.0)
     assert tokens.balance(15.0) == 1.5
 
 
@@ -110,7 +115,7 @@ def test_what_is_given_back_never_overfills() -> None:
     tokens = flow(budget_capacity=3, budget_initial=3)
     tokens.give_back(2.0)
     assert tokens.balance(0.0) == 3.0
-    assert [tokens.take(0.0, 1.0) for _ in range(4)] == [True, True, True, False]
+    assert [tokens.take(1.0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_balance_counts_successes_that_were_not_told_and_changes_nothing() -> None:

@@ -141,8 +141,8 @@ def test_a_lost_request_took_many_times_as_long_as_usual() -> None:
     assert latency.is_lost(0.1 * TUNING.lost * 1.01)
     assert latency.is_lost(math.nan), "it may have taken any time"
     assert Latency(TUNING).is_lost(0.001)
-    assert latency.any_known
-    assert not Latency(TUNING).any_known
+    assert latency.successes
+    assert not Latency(TUNING).successes
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0])

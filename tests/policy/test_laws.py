@@ -105,7 +105,7 @@ def test_what_retries_waste_is_bounded_by_what_successes_earned(
     wasted = 0.0
 
     def price(call: Call) -> float:
-        return call.state.price if isinstance(call.state, CallState) else 0.0
+        return call.state.paid if isinstance(call.state, CallState) else 0.0
 
     for step, number, failure, seconds, time, is_resend in steps:
         before, ended = flow.tokens, policy.outage.streak >= 2.0

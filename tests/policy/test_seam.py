@@ -141,6 +141,8 @@ def test_the_reasons() -> None:
         "origin_down",
         "deadline",
         "budget_exhausted",
+        "observed",
+        "disabled",
     }
 
 

@@ -423,26 +423,3 @@ async def test_an_instrument_is_touched_only_by_a_retry() -> None:
     await rig.call()
     assert delays == rig.clock.waits
     assert len(delays) == 1
-
-
-async def test_a_global_provider_that_cant_be_made(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As where the environment names one that is not installed: calls go on, unmeasured."""
-    asked: list[int] = []
-
-    def bogus() -> Any:
-        asked.append(1)
-        raise StopIteration
-
-    monkeypatch.setattr(api, "get_meter_provider", bogus)
-    monkeypatch.setattr(hub, "_told", False)
-    clock, upstream = Clock(), Upstream([503, 200])
-    for _ in range(2):
-        retry = AdaptiveRetryMiddleware(clock=clock, sleep=clock.sleep)
-    assert asked
-    assert len(caplog.messages) == 1
-    response = await retry(cast(aiohttp.ClientRequest, Request()), upstream)
-    assert response.status == 200
-    assert retry.snapshot().requests.retry_success == 1
-    assert retry.snapshot().faults == 0

@@ -6,8 +6,8 @@
    congested, and a time-out that was only slow, as a retry would make all that worse.
 3. In an outage a call is held for a small part of its time, until another call's success shows that
    the origin is back. Held calls are let go at the pace of successes of usual latency.
-4. Where nobody brings news, a failed call looks for itself, after growing pauses. So a lone caller
-   is retried as by a plain loop, and a crowd of clients hardly looks at all.
+4. Where nobody brings news, or no token is left, a failed call looks for itself, after growing
+   pauses. So a lone caller is retried as by a plain loop, and a crowd hardly looks at all.
 5. Where callers wait for their answers before they call again, their retries add no load. They take
    no token, and wait a little longer.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..config import AdaptiveConfig
-from .cost import RetryFlow, full_jitter, jittered_retry_after, time_of
+from .cost import RetryFlow, full_jitter, jittered_retry_after, poll_pause, time_of
 from .estimators import Callers, Latency, Mending, Outage
 from .protocol import SEND, Action, AttemptOutcome, CallView, GiveUp, Reason, State, Wait
 from .state import CallState, Decision
@@ -48,6 +48,7 @@ class AdaptivePolicy:
         "_random",
         "_release",
         "_tuning",
+        "_unmended",
         "callers",
         "latency",
         "mending",
@@ -68,14 +69,13 @@ class AdaptivePolicy:
         self.latency = Latency(tuning)
         self.callers = Callers(tuning)
         self.mending = Mending(tuning)
+        self._unmended = ""  # The error of a retry that failed while nothing succeeded.
         self._held_calls = 0
         self._release = 0.0  # Held calls that may be let go now.
         # When the newest call looks or looked for itself.
         self._last_look = self._limited_until = -math.inf
         #: Before this moment a first success may be written down, and told by `catch_up`.
         self.quiet_until = -math.inf
-
-    # What it is asked.
 
     def arrive(self, now: float, call: CallView) -> Action:
         """Send."""
@@ -86,21 +86,21 @@ class AdaptivePolicy:
         if outcome.ok:
             self.succeeded(now, outcome.latency, call.state)
             return SEND
-        if outcome.reused_connection:
+        if outcome.reused_connection and outcome.replayable:
             # The connection was lost while nobody used it, which says nothing about the origin.
-            if outcome.replayable:
-                return SEND
+            return SEND
+        if outcome.reused_connection:
             self.cancel(now, call)
             return GiveUp("not_retryable")
         state = self._failed(now, call, outcome)
-        decision = self._decide(now, call, state, self._chance(), self._chance())
-        return self._apply(now, state, decision)
+        return self._apply(now, state, self._decide(now, call, state, self._chance()))
 
     def wake(self, now: float, call: CallView) -> Action:
         """Send what has waited for its turn; decide again on what was held."""
         state: CallState | None = call.state
         if state is None or not state.held:
             return SEND
+        self._flow.refill(now)
         decision = self._await_news(now, call, state, self._chance(), "origin_down")
         return self._apply(now, state, decision)
 
@@ -130,10 +130,14 @@ class AdaptivePolicy:
             flow.give_back(max(0.0, 1.0 - flow.tokens))
         slow = self.latency.succeeded(latency)
         flow.earn()
-        if state is None:
-            self.callers.called(now)
-        else:
+        if state is not None:
             self.mending.retried(state.failure.error_type, True)
+        else:
+            self.callers.called(now)
+            if self._unmended:
+                # The next call succeeds at once, so the failed one could not be mended.
+                self.mending.retried(self._unmended, False)
+        self._unmended = ""
         if self.latency.congested:
             flow.cut_share()
         elif not slow:
@@ -149,27 +153,33 @@ class AdaptivePolicy:
 
     def _failed(self, now: float, call: CallView, outcome: AttemptOutcome) -> CallState:
         """Learn from one failure."""
-        outage, flow = self.outage, self._flow
+        tuning, outage, flow = self._tuning, self.outage, self._flow
         self.quiet_until = -math.inf
+        flow.refill(now)
         state: CallState | None = call.state
         if state is None:
-            time, hold = time_of(now, call.deadline, self._config, self._tuning)
-            look_until = now + self._tuning.look_share * time
+            time, hold = time_of(now, call.deadline, self._config, tuning)
+            look_until = now + tuning.look_share * time
             state = call.state = CallState(outcome, now, time, now + hold, look_until)
             self.callers.failed(now, outcome.latency)
             if getattr(call, "is_resend", False):
                 # Another layer's retry takes a token, as our own would, and is held no more.
-                flow.take(now, min(1.0, flow.balance(now)))
+                flow.take(min(1.0, flow.tokens))
                 state.hold_until = state.look_until = now
         else:
             if outage.last_success >= state.failed_at:
-                # While nothing succeeds, a retry that fails teaches nothing about its error.
                 self.mending.retried(state.failure.error_type, False)
+            else:
+                # While nothing succeeds, a retry that fails teaches nothing yet.
+                self._unmended = state.failure.error_type
             if outcome.overload:
                 flow.cut_share()
             # It has cost its tokens.
-            state.price = state.held_seconds = 0.0
+            state.paid = state.held_seconds = 0.0
             state.failures, state.failure, state.failed_at = state.failures + 1, outcome, now
+        state.timed_out = outcome.overload and outcome.no_response
+        # Who never saw a success can't have more than one token.
+        state.price = tuning.timeout_price if state.timed_out and self.latency.successes else 1.0
         if outcome.limited:
             # Whoever says so is there.
             outage.last_known = now
@@ -178,16 +188,17 @@ class AdaptivePolicy:
                 self._limited_until = max(self._limited_until, until)
             return state
         outage.failed(now, first=state.failures == 1)
-        if outage.streak >= 2.0:
-            flow.hold_down(self._tuning.outage_tokens)
+        if outage.down_since is not None:
+            flow.hold_down(tuning.outage_tokens)
         return state
 
     # What it decides. These change nothing.
 
-    def _decide(
-        self, now: float, call: CallView, state: CallState, chance: float, jitter: float
-    ) -> Decision:
-        """What is to be done with a call that has just failed: the rules in their order."""
+    def _decide(self, now: float, call: CallView, state: CallState, chance: float) -> Decision:
+        """What is to be done with a call that has just failed: the rules in their order.
+
+        `chance`, from 0 to 1, picks what is explored, and jitters the wait.
+        """
         tuning, failure, outage = self._tuning, state.failure, self.outage
         if not failure.replayable:
             return Decision(GiveUp("not_retryable"))
@@ -201,23 +212,22 @@ class AdaptivePolicy:
         worth = tuning.worth_limited if limited and not serial else tuning.worth
         if not self.mending.mends(failure.error_type, worth, chance):
             return Decision(GiveUp("limited" if limited else "unpromising"))
-        timed_out = failure.overload and failure.no_response
         down = outage.down_since is not None
         if failure.overload and not serial and not down:
-            slow = timed_out and not self.latency.is_lost(failure.latency)
+            slow = state.timed_out and not self.latency.is_lost(failure.latency)
             if slow or self.latency.congested:
                 return Decision(GiveUp("congested"))
         if limited:
-            return self._retry(now, call, state, jitter, serial)
-        if timed_out:
+            return self._retry(now, call, state, chance, serial)
+        if state.timed_out:
             latency = failure.latency if failure.latency > 0.0 else 0.0
             down = down or (outage.streak > 1.0 and outage.last_success < now - latency)
         elif failure.no_response:
             # One refusal alone may be a blip.
             down = down or outage.streak > 1.0
         if down:
-            return self._await_news(now, call, state, jitter, "origin_down")
-        return self._retry(now, call, state, jitter, serial)
+            return self._await_news(now, call, state, chance, "origin_down")
+        return self._retry(now, call, state, chance, serial)
 
     def _retry(
         self, now: float, call: CallView, state: CallState, jitter: float, serial: bool
@@ -239,9 +249,9 @@ class AdaptivePolicy:
             if serial and (retry > 1 or self.outage.streak > 1.0):
                 wait = max(wait, min(1.0, tuning.serial_share * state.time))
             wait = min(wait, config.backoff_cap, tuning.look_share * max(0.0, longest))
-        price = 0.0 if serial else self._price(failure)
-        if self._flow.balance(now) < price:
-            if failure.no_response and not failure.overload:
+        price = 0.0 if serial else state.price
+        if self._flow.tokens < price:
+            if not (failure.limited or state.timed_out):
                 return self._await_news(now, call, state, jitter, "budget_exhausted")
             return Decision(GiveUp("budget_exhausted"))
         return Decision(Wait(wait, committed=True) if wait > 0.0 else SEND, price)
@@ -251,8 +261,8 @@ class AdaptivePolicy:
     ) -> Decision:
         """Hold a call until another's success shows that the origin is back, or let it look."""
         tuning, outage, failure = self._tuning, self.outage, state.failure
-        price = self._price(failure)
-        affordable = self._flow.balance(now) >= price
+        price = state.price
+        affordable = self._flow.tokens >= price
         # Time passes as the clock says, and at least as the call was asked to wait.
         now = max(state.failed_at + state.held_seconds, now)
         left = math.inf if call.deadline is None else call.deadline - now
@@ -265,9 +275,9 @@ class AdaptivePolicy:
         began = outage.failing_since if outage.streak else state.failed_at
         # Nobody's news has come since the call failed.
         alone = outage.last_known <= state.failed_at
-        until_look = self._until_look(now, state, began)
+        until_look = self._until_look(now, state, began, jitter)
         may_look = not is_back and now + until_look <= state.look_until and until_look < left
-        if failure.overload and not self.callers.wait:
+        if state.timed_out and not self.callers.wait:
             may_look = may_look and affordable
         else:
             price = 0.0
@@ -289,7 +299,7 @@ class AdaptivePolicy:
         # Where the clock gives no number it is not before then either.
         if not now < hold_until and not (may_look and alone):
             return Decision(GiveUp(reason))
-        pause = self._pause(now, now - began, jitter)
+        pause = poll_pause(now, now - began, jitter, self._held_calls, tuning)
         if may_look:
             # Who is alone wakes for its look; of a crowd one is always awake soon enough.
             pause = min(pause, until_look + jitter * self._held_calls / tuning.polls)
@@ -297,30 +307,20 @@ class AdaptivePolicy:
             pause = min(pause, hold_until - now)
         return Decision(Wait(pause) if pause < left else GiveUp("deadline"))
 
-    def _until_look(self, now: float, state: CallState, began: float) -> float:
+    def _until_look(self, now: float, state: CallState, began: float, jitter: float) -> float:
         """Seconds until a failed call looks for itself, if no news comes before."""
         tuning = self._tuning
         heard = max(self.outage.last_known, self._last_look)
         pause = max(tuning.look_least, tuning.look_growth * (heard - began))
+        if heard <= began:
+            # The first look is a plain loop's first retry.
+            pause = jitter * self._config.backoff_base
         if self.callers.wait and (state.failures == 1 or now - began < state.time):
             pause = min(pause, tuning.serial_share * state.time)
+        # The newest look may lie ahead.
+        wait = heard + pause - now
         longest = max(self._config.backoff_cap, self._config.hold_cap)
-        return heard + pause - now if pause <= longest else math.inf
-
-    def _pause(self, now: float, age: float, jitter: float) -> float:
-        """Seconds after which a held call asks again; a crowd asks more rarely."""
-        tuning = self._tuning
-        pause = min(tuning.poll_most, max(tuning.poll_least, tuning.poll_share * age))
-        # Half to one and a half: calls that were held together do not ask together.
-        pause = max(pause, self._held_calls / tuning.polls) * (0.5 + jitter)
-        # Those that ask at about the same time share one turn of the loop, which costs the most.
-        late = -(now + pause) % tuning.poll_least
-        return pause + late if late < tuning.poll_least else pause
-
-    def _price(self, failure: AttemptOutcome) -> float:
-        """The tokens of a retry. Who never saw a success can't have more than one."""
-        timed_out = failure.overload and failure.no_response
-        return self._tuning.timeout_price if timed_out and self.latency.any_known else 1.0
+        return wait if max(pause, wait) <= longest else math.inf
 
     def _limit(self, now: float) -> float:
         """Seconds for which the origin wants to be left alone; 0 if it does not say so."""
@@ -345,8 +345,8 @@ class AdaptivePolicy:
         if state.held:
             state.held = False
             self._held_calls -= 1
-        if decision.price and self._flow.take(now, decision.price):
-            state.price = decision.price
+        if decision.price and self._flow.take(decision.price):
+            state.paid = decision.price
         if decision.released:
             self._release = max(0.0, self._release - 1.0)
         if decision.look:
@@ -358,9 +358,9 @@ class AdaptivePolicy:
         if state.held:
             state.held = False
             self._held_calls -= 1
-        if state.price:
-            self._flow.give_back(state.price)
-            state.price = 0.0
+        if state.paid:
+            self._flow.give_back(state.paid)
+            state.paid = 0.0
         if not state.ended:
             state.ended = True
             self.callers.ended(now)
@@ -378,7 +378,7 @@ class AdaptivePolicy:
         return bool(self.outage.streak) or self.latency.congested
 
     def state(self, now: float) -> State:
-        """The origin's state in a word, by what the rules go by."""
+        """The origin's state in a word."""
         if self.outage.down_since is not None:
             return "down"
         if self.latency.congested:

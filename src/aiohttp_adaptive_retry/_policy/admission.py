@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from .adaptive import MOST_HELD, AdaptivePolicy
-from .cost import time_of
-from .protocol import SEND, Action, CallView, GiveUp, Reason, Wait
-from .state import Arrival
+from .cost import poll_pause, time_of
+from .protocol import SEND, Action, AttemptOutcome, CallView, GiveUp, Wait
+from .state import Arrival, CallState
 
 # While the origin is down one call probes after this share of the outage's age, within two bounds:
 # a blip is noticed at once, the end of an outage within a second.
@@ -30,9 +30,17 @@ class AdmittingPolicy(AdaptivePolicy):
         if self.outage.down_since is None:
             return SEND
         _, hold = time_of(now, call.deadline, self._config, self._tuning)
+        # While few are sent, callers would else seem to wait for their answers.
+        self.callers.called(now)
         call.state = Arrival(now, hold)
         self._held_calls += 1
         return self._admit(now, call, call.state)
+
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> Action:
+        """Learn from the attempt; after a failure, decide."""
+        if outcome.ok and isinstance(call.state, Arrival):
+            call.state = None
+        return super().outcome(now, call, outcome)
 
     def wake(self, now: float, call: CallView) -> Action:
         """Decide again on a held call, whether it failed or was never sent."""
@@ -42,10 +50,20 @@ class AdmittingPolicy(AdaptivePolicy):
 
     def cancel(self, now: float, call: CallView) -> None:
         """Take back the place of a call that ends without an outcome."""
-        if isinstance(call.state, Arrival):
-            self._admitted(call, SEND)
-        else:
+        if not isinstance(call.state, Arrival):
             super().cancel(now, call)
+        elif not call.state.admitted:
+            self._admitted(call, SEND)
+
+    def _failed(self, now: float, call: CallView, outcome: AttemptOutcome) -> CallState:
+        arrival = call.state
+        if not isinstance(arrival, Arrival):
+            return super()._failed(now, call, outcome)
+        call.state = None
+        state = super()._failed(now, call, outcome)
+        # A call has one allowance of holding, before its first attempt and after it.
+        state.hold_until -= arrival.held_seconds
+        return state
 
     def retry_in(self, now: float) -> float | None:
         """Seconds until a call may look again while the origin is down; else None."""
@@ -77,20 +95,15 @@ class AdmittingPolicy(AdaptivePolicy):
                 return self._admitted(call, SEND)
             too_old = age > tuning.hold_young * state.longest
             if is_over or too_old or self._held_calls > MOST_HELD:
-                return self._refused(now, call, "origin_down")
-        pause = self._pause(now, age, self._chance())
+                return self._admitted(call, GiveUp("origin_down"))
+        pause = poll_pause(now, age, self._chance(), self._held_calls, tuning)
         if call.deadline is not None and pause >= call.deadline - now:
-            return self._refused(now, call, "deadline")
+            return self._admitted(call, GiveUp("deadline"))
         state.held_seconds += pause
         return Wait(pause)
 
-    def _refused(self, now: float, call: CallView, reason: Reason) -> Action:
-        # It came, though it is not sent: while nothing is admitted, callers don't seem to wait.
-        self.callers.called(now)
-        return self._admitted(call, GiveUp(reason))
-
     def _admitted(self, call: CallView, action: Action) -> Action:
         """End the hold before the first attempt."""
-        call.state = None
+        call.state.admitted = True
         self._held_calls -= 1
         return action

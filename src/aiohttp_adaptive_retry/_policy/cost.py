@@ -29,9 +29,9 @@ class RetryFlow:
 
     >>> from aiohttp_adaptive_retry import AdaptiveConfig
     >>> flow = RetryFlow(AdaptiveConfig(budget_initial=1), 0.0, Tuning())
-    >>> flow.take(0.0, 1.0), flow.take(0.0, 1.0)
+    >>> flow.take(1.0), flow.take(1.0)
     (True, False)
-    >>> flow.give_back(1.0); flow.take(0.0, 1.0)
+    >>> flow.give_back(1.0); flow.take(1.0)
     True
     """
 
@@ -49,10 +49,14 @@ class RetryFlow:
         """Add what so many successes earn."""
         self.tokens = min(self.capacity, self.tokens + self.share * successes)
 
-    def take(self, now: float, price: float) -> bool:
-        """Reserve tokens; False, and nothing, if there are not so many."""
-        self.tokens = self.balance(now)
+    def refill(self, now: float) -> None:
+        """Add what the time since the last refill earns."""
+        if self._floor:
+            self.tokens = self.balance(now)
         self._last = now
+
+    def take(self, price: float) -> bool:
+        """Reserve tokens; False, and nothing, if there are not so many."""
         if self.tokens < price:
             return False
         self.tokens -= price
@@ -135,3 +139,16 @@ def time_of(
     if time > tuning.told_most:
         time, longest = tuning.untold, min(longest, tuning.untold_hold)
     return time, min(longest, config.hold_share * time)
+
+
+def poll_pause(now: float, age: float, jitter: float, held: int, tuning: Tuning) -> float:
+    """Seconds after which a held call asks again, in trouble of that age, one of so many held.
+
+    A crowd asks more rarely. `jitter`, from 0 to 1, makes it half to one and a half, so that calls
+    that were held together do not ask together.
+    """
+    pause = min(tuning.poll_most, max(tuning.poll_least, tuning.poll_share * age))
+    pause = max(pause, held / tuning.polls) * (0.5 + jitter)
+    # Those that ask at about the same time share one turn of the loop, which costs the most.
+    late = -(now + pause) % tuning.poll_least
+    return pause + late if late < tuning.poll_least else pause

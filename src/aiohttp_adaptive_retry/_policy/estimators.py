@@ -83,19 +83,15 @@ class Latency:
 
     _tuning: Tuning
     congested: bool = False
-    # Short-run and long-run means, in seconds, and how many latencies they are made of.
+    #: How many latencies the means are made of; 0 while nothing has succeeded.
+    successes: int = 0
+    # Short-run and long-run means, in seconds.
     _fast: float = 0.0
     _slow: float = 0.0
-    _successes: int = 0
-
-    @property
-    def any_known(self) -> bool:
-        """Whether anything ever succeeded."""
-        return self._successes > 0
 
     def is_lost(self, latency: float) -> bool:
         """Whether an attempt that took so long in vain was lost, and not only slow."""
-        return not self._successes or not latency < self._tuning.lost * self._fast
+        return not self.successes or not latency < self._tuning.lost * self._fast
 
     def succeeded(self, latency: float) -> bool:
         """Learn from the latency of a success; what is no time is left out.
@@ -105,10 +101,10 @@ class Latency:
         if not 0.0 <= latency < math.inf:
             return False
         tuning, usual = self._tuning, self._slow
-        if self._successes < tuning.known:
+        if self.successes < tuning.known:
             # A plain mean until there is enough for a moving one.
-            self._successes += 1
-            self._slow = self._fast = usual + (latency - usual) / self._successes
+            self.successes += 1
+            self._slow = self._fast = usual + (latency - usual) / self.successes
             return False
         is_slow = latency > max(tuning.slow_success * usual, usual + tuning.excess)
         latency = min(latency, tuning.clip * usual)
@@ -117,9 +113,9 @@ class Latency:
             self._slow = usual + tuning.slow_congested * (latency - usual)
             self.congested = self._fast >= tuning.relieved * usual
             return is_slow
-        if self._successes * tuning.slow < 1.0:
-            self._successes += 1
-            self._slow = usual + (latency - usual) / self._successes
+        if self.successes * tuning.slow < 1.0:
+            self.successes += 1
+            self._slow = usual + (latency - usual) / self.successes
         else:
             self._slow = usual + tuning.slow * (latency - usual)
         self.congested = self._fast > max(tuning.slowed * self._slow, self._slow + tuning.excess)
@@ -197,8 +193,10 @@ class Callers:
                 self._time += now - at
         if 0.0 < latency < math.inf:
             self._was_pending(now, latency)
-        elif calls:
-            self.passed(calls)
+        elif self.pending:
+            self._pending_calls += calls
+        else:
+            self._calls += calls
         if calls:
             self._last_call = now
         # The past fades.

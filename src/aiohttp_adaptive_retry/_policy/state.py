@@ -21,8 +21,11 @@ class CallState:
     hold_until: float
     look_until: float
     failures: int = 1
+    #: Whether the newest attempt timed out, and the tokens that its retry takes.
+    timed_out: bool = False
+    price: float = 1.0
     #: Tokens reserved for a retry that has not been judged yet.
-    price: float = 0.0
+    paid: float = 0.0
     held: bool = False
     #: Seconds that it was asked to wait while held, since its newest failure. The clock may stand
     #: still or leap.
@@ -32,13 +35,15 @@ class CallState:
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """What the policy remembers of a call that is held before its first attempt."""
+    """What the policy remembers of a call that was held before its first attempt."""
 
     began: float
     #: Seconds for which it may be held.
     longest: float
     #: Seconds that it was asked to wait; the clock may stand still or leap.
     held_seconds: float = 0.0
+    #: Whether the hold is over.
+    admitted: bool = False
 
 
 class Decision(NamedTuple):

@@ -12,7 +12,6 @@ them. That hub is looked up at each collection, so the order of set-up does not 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -36,9 +35,6 @@ _PREFIX: Final = "adaptive_retry."
 _DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # Seconds after which the rest of a pass is too old: the collection that began it was cut short.
 _PASS_LASTS: Final = 1.0
-_NOTHING: Final = metrics.NoOpMeterProvider()
-_log: Final = logging.getLogger("aiohttp_adaptive_retry")
-_told = False
 # Delays kept until a global provider is set; about 300 bytes each. The oldest are dropped first.
 _MAX_EARLY_DELAYS: Final = 1000
 
@@ -162,7 +158,7 @@ class _Hub:
             if self._by_proxy.setdefault(name, by_proxy) is not by_proxy:
                 return []
             sums = self.group.read(name, metric)
-            if _hubs.get(_global_provider()) is self:
+            if _hubs.get(metrics.get_meter_provider()) is self:
                 sums += _unbound.read(name, metric)
                 while _early_delays:
                     _early_delays.popleft()()
@@ -196,7 +192,7 @@ class _ProxyDelay:
         self._histogram = histogram
 
     def record(self, amount: float, attributes: dict[str, str | int]) -> None:
-        if _is_proxy(_global_provider()):
+        if _is_proxy(metrics.get_meter_provider()):
             _early_delays.append(partial(self._histogram.record, amount, attributes))
         else:
             self._histogram.record(amount, attributes)
@@ -221,7 +217,7 @@ def _connect(provider: MeterProvider | None) -> tuple[_Group, _Delay]:
     with _hubs_lock:
         # This may load a provider named in the environment, which must not happen on an exporter's
         # thread.
-        current = _global_provider()
+        current = metrics.get_meter_provider()
         if provider is None or _is_proxy(provider):
             provider, group = current, _unbound
         else:
@@ -230,22 +226,6 @@ def _connect(provider: MeterProvider | None) -> tuple[_Group, _Delay]:
         if delay is None:
             delay = _delays[provider] = _make_instruments(provider)
         return group, delay
-
-
-def _global_provider() -> MeterProvider:
-    """OpenTelemetry's global provider; one that measures nothing where it can't be made.
-
-    So it is where the environment names a provider that is not installed.
-    """
-    global _told
-    try:
-        return metrics.get_meter_provider()
-    except Exception as error:
-        if not _told:
-            _told = True
-            kind = type(error).__qualname__
-            _log.warning("no metrics: OpenTelemetry's global provider raised %s", kind)
-        return _NOTHING
 
 
 def _is_proxy(provider: MeterProvider) -> bool:
@@ -290,7 +270,7 @@ def _make_instruments(provider: MeterProvider) -> _Delay:
 def _observe(hub: _Hub | None, name: str, metric: Metric, _: CallbackOptions) -> list[Observation]:
     """The callback of an instrument. The proxy's have no hub: they serve the global provider."""
     if hub is None:
-        return _hub_of(_global_provider()).observe(name, metric, by_proxy=True)
+        return _hub_of(metrics.get_meter_provider()).observe(name, metric, by_proxy=True)
     return hub.observe(name, metric, by_proxy=False)
 
 

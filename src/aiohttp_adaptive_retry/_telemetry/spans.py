@@ -79,11 +79,7 @@ class AttemptSpans:
         self._known_methods = _known_methods(os.environ.get(_KNOWN_METHODS_VARIABLE, ""))
         self._tracer: trace.Tracer | None = None
         if config.attempt_spans:
-            try:
-                self._tracer = trace.get_tracer(SCOPE, VERSION, tracer_provider, SCHEMA_URL)
-            except Exception as error:
-                # The environment names a provider that is not installed.
-                fault(error)
+            self._tracer = trace.get_tracer(SCOPE, VERSION, tracer_provider, SCHEMA_URL)
 
     def attempt(self, request: ClientRequest, resends: int) -> AttemptSpan:
         """The span of one attempt, to be entered around it.
