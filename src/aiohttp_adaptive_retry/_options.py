@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import lru_cache
@@ -167,7 +166,13 @@ class call_options:  # noqa: N801  (used as a function)
         self._tokens.append(_current.set(options if outer is None else options.over(outer)))
 
     def __exit__(self, *_: object) -> None:
-        token = self._tokens.pop()
-        # One that is left in another context than it was entered in, as a fixture may be, is over.
-        with suppress(ValueError):
-            _current.reset(token)
+        # Tasks may take turns in blocks of one object; each resets what it has set in its context.
+        for token in reversed(self._tokens):
+            try:
+                _current.reset(token)
+            except ValueError:
+                continue
+            self._tokens.remove(token)
+            return
+        # Left in another context than entered, as a fixture may be: that one is over.
+        self._tokens.pop()

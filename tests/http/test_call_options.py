@@ -303,6 +303,35 @@ async def test_options_that_break_inside_break_no_call(monkeypatch: pytest.Monke
     assert rig.middleware.snapshot().faults == 1
 
 
+async def test_tasks_may_share_one_object() -> None:
+    """They enter and leave in any order, and none leaves its options to another, or to itself."""
+    shared = call_options(max_attempts=1)
+    rig = fixed(500, max_attempts=2)
+
+    async def hits() -> int:
+        before = rig.upstream.hits
+        await rig.call()
+        return rig.upstream.hits - before
+
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def first() -> list[int]:
+        with shared:
+            entered.set()
+            await leave.wait()
+            found = [await hits()]
+        return [*found, await hits()]
+
+    task = asyncio.create_task(first())
+    await entered.wait()
+    with shared:
+        leave.set()
+        assert await task == [1, 2]
+        assert await hits() == 1
+    assert await hits() == 2
+    assert shared._tokens == []
+
+
 def test_left_in_another_context() -> None:
     """A fixture may enter in one context and leave in another."""
     options = call_options(max_attempts=1)

@@ -25,13 +25,17 @@ from aiohttp_adaptive_retry import (
     RetryEvent,
     Snapshot,
     Verdict,
+    attach,
     call_options,
+    detach,
+    instrument,
     report,
+    uninstrument,
 )
 from aiohttp_adaptive_retry.otlp import OtlpExport, configure
 
 
-async def attach(meters: MeterProvider, tracers: TracerProvider) -> None:
+async def listed(meters: MeterProvider, tracers: TracerProvider) -> None:
     """The middleware, as it is attached."""
     retry = AdaptiveRetryMiddleware()
     middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (retry,)
@@ -66,6 +70,18 @@ def by_origin() -> None:
     retry.mode = "of"  # type: ignore[assignment]
     retry.reconfigure({"max_attempts": 3})  # type: ignore[arg-type]
     AdaptiveRetryMiddleware(origins={"example.com": {"max_attempts": 3}})  # type: ignore[dict-item]
+
+
+def attached(session: aiohttp.ClientSession) -> None:
+    """Sessions that others make."""
+    retry = AdaptiveRetryMiddleware()
+    attach(session, retry)
+    detach(session)
+    detach(session, retry)
+    instrument(retry)
+    uninstrument()
+    attach(session, AdaptiveRetryMiddleware)  # type: ignore[arg-type]
+    instrument()  # type: ignore[call-arg]
 
 
 async def vouched(session: aiohttp.ClientSession) -> None:
