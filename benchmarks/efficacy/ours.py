@@ -9,7 +9,8 @@ from aiohttp_adaptive_retry import AdaptiveConfig
 from aiohttp_adaptive_retry._call import Call, CallDriver
 from aiohttp_adaptive_retry._origin.counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults
 from aiohttp_adaptive_retry._origin.memory import MemoryGuard
-from aiohttp_adaptive_retry._origin.registry import Origin, Registry
+from aiohttp_adaptive_retry._origin.origin import Origin
+from aiohttp_adaptive_retry._origin.registry import Registry
 from aiohttp_adaptive_retry._origin.sweeper import Sweeper
 from aiohttp_adaptive_retry._origin.window import Window
 from aiohttp_adaptive_retry.policy import (

@@ -19,7 +19,7 @@ from ._origin.call import Call as Call
 from ._origin.call import Watcher
 from ._origin.counters import OTHER_NAME, ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
-from ._origin.registry import Origin
+from ._origin.origin import Origin
 from ._origin.sweeper import Sweeper
 from ._origin.waiting import WaitingCalls
 from ._origin.window import OK
@@ -88,7 +88,12 @@ class CallDriver:
     def arrive(self, now: float, call: Call) -> Action:
         """Ask about the first attempt. After `GiveUp` the call is over, unsent."""
         try:
-            return self._settle(now, call, call.origin.policy.arrive(now, call))
+            action = call.origin.policy.arrive(now, call)
+            if action is not SEND and call.origin.is_shared:
+                # One unknown name's trouble keeps no other one back.
+                call.origin.policy.cancel(now, call)
+                return SEND
+            return self._settle(now, call, action)
         except Exception as fault:
             self._faults(fault)
             return SEND
@@ -147,12 +152,13 @@ class CallDriver:
         try:
             origin = call.origin
             if origin.window.end - origin.window.appended != origin.caught_up:
-                _catch_up(origin)
+                origin.catch_up()
             if outcome.ok:
                 origin.window.append(now, OK)
                 origin.policy.outcome(now, call, outcome)
                 if origin.mood is not None or not now < origin.policy.quiet_until:
                     self._look(now, origin)
+                origin.newcomers.earn(1)
                 self._end(now, call, success)
                 return SEND
             code, name = self._catalogue.entry(outcome.error_type)
@@ -196,7 +202,7 @@ class CallDriver:
         try:
             origin = call.origin
             if origin.window.end - origin.window.appended != origin.caught_up:
-                _catch_up(origin)
+                origin.catch_up()
             seconds = now - call.waits_since
             if seconds > 0.0:
                 call.total_waited += seconds
@@ -237,11 +243,12 @@ class CallDriver:
             origin.ended += 1
             origin.counters.first_success += 1
             if origin.window.end - origin.window.appended != origin.caught_up:
-                _catch_up(origin)
+                origin.catch_up()
             origin.window.append(now, OK)
             origin.policy.succeeded(now, latency)
             if origin.mood is not None or not now < origin.policy.quiet_until:
                 self._look(now, origin)
+            origin.newcomers.earn(1)
             self.count(now, origin)
         except Exception as fault:
             self._faults(fault)
@@ -251,6 +258,9 @@ class CallDriver:
     ) -> Action:
         """Hold the caller's bounds against the policy's action; end the call if it is over."""
         reason: str | None = obstacle
+        is_retry = call.attempts and not isinstance(action, GiveUp)
+        if reason is None and is_retry and not call.origin.may_retry():
+            reason = "budget_exhausted"
         # What the switch says comes after what the request and the caller's limits say.
         switch: str | None = None
         if (
@@ -381,14 +391,6 @@ class CallDriver:
         # The operation that makes a sweep due has to come here, so the fast path ends before it.
         until = min(origin.policy.quiet_until, sweeper.due)
         window.renew_lease(window.end + sweeper.operations - 1, until)
-
-
-def _catch_up(origin: Origin) -> None:
-    """Tell the policy of successes that were only written into the window."""
-    behind = origin.untold
-    # In this order another thread may miss some for a moment, and counts none twice.
-    origin.caught_up += behind
-    origin.policy.catch_up(behind)
 
 
 def _failure(call: Call) -> CallResult:

@@ -124,7 +124,7 @@ class AdaptiveConfig:
 
     Origins:
         max_origins: (scheme, host, port) remembered at once, 1 or more; the least recently used
-            one goes first.
+            one goes first, of those that never succeeded if there are such.
         max_labelled_origins: origins that get metric labels of their own over the process's
             lifetime, 0 or more; the rest are counted together under `_OTHER`.
 

@@ -15,8 +15,8 @@ from ._checks import checked_callable, checked_sleep
 from ._errors import OriginUnavailable, error_name, error_text
 from ._origin.counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults
 from ._origin.memory import MemoryGuard
+from ._origin.origin import Origin
 from ._origin.recent import AttemptRecord, RecentAttempts
-from ._origin.registry import Origin
 from ._origin.sweeper import Sweeper
 from ._origin.window import Window
 from ._policy.cost import full_jitter

@@ -44,6 +44,8 @@ class Table:
         """One call to an origin, from start to end."""
         origin = self.registry.find(URL(url))
         origin.begun += 1
+        if not code and not origin.settled:
+            self.registry.settle(origin, URL(url), "", 200, by_name=True)
         origin.window.append(self.clock.now, code)
         origin.ended += 1
         self._driver.count(self.clock.now, origin)

@@ -12,7 +12,8 @@ from aiohttp_adaptive_retry._call import Call as Call
 from aiohttp_adaptive_retry._call import CallDriver
 from aiohttp_adaptive_retry._origin.counters import Faults
 from aiohttp_adaptive_retry._origin.memory import MemoryGuard
-from aiohttp_adaptive_retry._origin.registry import Registry, UserPolicy
+from aiohttp_adaptive_retry._origin.origin import UserPolicy
+from aiohttp_adaptive_retry._origin.registry import Registry
 from aiohttp_adaptive_retry._origin.sweeper import Sweeper
 from aiohttp_adaptive_retry._policy.adaptive import AdaptivePolicy
 from aiohttp_adaptive_retry._policy.admission import AdmittingPolicy

@@ -15,8 +15,9 @@ MOST = {
     # Seven see whether anybody wants to know of it, and put a report on the answer.
     # Three find out how much time the call has left, and four whether its session is closed.
     # Two find the configuration that the call began with, and three the way to its origin.
-    "a 503, then a 200": (22, 97, 200),
-    "a 503 for ever": (22, 156, 503),
+    # Three see that the origin is one that may be retried, and note that it has succeeded.
+    "a 503, then a 200": (24, 101, 200),
+    "a 503 for ever": (24, 160, 503),
 }
 
 

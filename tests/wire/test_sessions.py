@@ -54,12 +54,14 @@ async def test_each_hop_of_a_redirect_has_its_own_attempts(
 async def test_a_redirect_to_another_origin_asks_that_origins_budget(
     serve: Serve, open_session: Open
 ) -> None:
-    """A hop belongs to the origin that it goes to."""
+    """A hop belongs to the origin that it goes to, once that is known."""
     other = await serve(reply(503), reply())
     server = await serve(redirect(str(other.url)))
     session = open_session(retry := retrying())
+    origin = retry._registry.find(other.url)
     async with session.get(server.url) as answer:
         assert answer.status == 200
+    assert origin.proven
     assert {(origin.port, origin.window_length) for origin in retry.snapshot().origins} == {
         (server.url.port, 1),
         (other.url.port, 2),

@@ -19,7 +19,7 @@ from opentelemetry.trace import TracerProvider
 
 from .._checks import checked_callable, checked_instance
 from .._options import current_options
-from .._origin.registry import Origin
+from .._origin.origin import Origin
 from .._policy.protocol import AttemptOutcome, Policy
 from .._telemetry.hub import Telemetry
 from .._telemetry.snapshot import Snapshot, take_snapshot
@@ -158,18 +158,22 @@ class AdaptiveRetryMiddleware(Retries):
         """Count a request whose own `middlewares=` left us out."""
         self._registry.counters.bypassed += 1
 
-    def _met(self, request: ClientRequest, handler: ClientHandlerType) -> Origin:
+    def _met(
+        self, request: ClientRequest, handler: ClientHandlerType, earlier: Run | None
+    ) -> Origin:
         """An origin that is new, or spelt in another way; a time to look how we are attached."""
         registry = self._registry
         if registry.direct is registry.table:
             refuse_server(type(self).__name__, request)
             self._told = self._told or warn_of_two(AdaptiveRetryMiddleware, handler)
-        return registry.find(request.url, way_of(request))
+        return registry.find(request.url, way_of(request), brought=earlier is not None)
 
     def _by_way(self, origin: Origin, request: ClientRequest) -> Origin:
         """The origin of a call, found by its place alone; another one if a way leads there."""
         registry = self._registry
-        way = way_of(request) if registry.direct is registry.table else ""
+        if registry.direct is not registry.table or origin.is_shared:
+            return origin
+        way = way_of(request)
         return registry.find(request.url, way) if way else origin
 
     def _moved(self, origin: Origin, request: ClientRequest) -> Origin:
@@ -200,7 +204,7 @@ class AdaptiveRetryMiddleware(Retries):
             # `find` in line, as this is where nearly all calls come by.
             origin = registry.direct.get(url.host_port_subcomponent)
             if origin is None or origin.scheme != url.scheme:
-                origin = self._met(request, handler)
+                origin = self._met(request, handler, earlier)
             elif origin is not registry.newest:
                 registry.touch(origin)
             body = None
@@ -300,6 +304,9 @@ class AdaptiveRetryMiddleware(Retries):
                     now = self._now()
                 self._marks = self._marks or mark_used(response)
                 latency = math.nan if queue is None else now - started - queue.seconds
+                if not origin.settled:
+                    way = way_of(request) if origin.is_shared else ""
+                    registry.settle(origin, url, way, status, by_name=earlier is None)
                 if call is None:
                     self._driver.first_success(now, origin, latency)
                 else:

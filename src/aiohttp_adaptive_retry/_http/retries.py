@@ -23,7 +23,8 @@ from .._checks import checked_callable, checked_sleep, wrong_type
 from .._errors import OriginUnavailable
 from .._options import Options, read_options
 from .._origin.counters import Faults
-from .._origin.registry import Origin, Registry
+from .._origin.origin import Origin
+from .._origin.registry import Registry
 from .._origin.sweeper import Sweeper
 from .._policy.protocol import Action, GiveUp, Policy, Wait
 from .._telemetry.narrator import Narrator
@@ -45,6 +46,7 @@ from .setups import Setups
 from .switch import Switch, strictest
 from .time_left import limit_time
 from .verdict import Verdict, Verdicts
+from .way import way_of
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
 
@@ -211,6 +213,11 @@ class Retries:
                 # The call may be parked, and can be if the answer is all here.
                 await arrive(response)
             action = self._judge(call, result, verdict, answered_at)
+            origin = call.origin
+            if call.ended and not (failed or origin.settled or isinstance(result, Exception)):
+                url, by_name = call.request.url, not call.requests_before
+                way = way_of(call.request) if origin.is_shared else ""
+                self._registry.settle(origin, url, way, response.status, by_name)
             self._marks = self._marks or getattr(response, "_protocol", None) is not None
             if call.must_send and not call.ended:
                 if not response.content.is_eof():

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from ..config import AdaptiveConfig
 from ..events import NOTE, REPORT, CallInfo, CallReport, EventKind, Label
-from .registry import Origin
+from .origin import Origin
 
 _log: Final = logging.getLogger("aiohttp_adaptive_retry")
 

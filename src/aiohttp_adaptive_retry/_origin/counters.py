@@ -92,6 +92,7 @@ class LabelRegistry:
     def __init__(self) -> None:
         self.renew_lock()
         self._labels: set[Label] = {OTHER_LABEL}
+        self._brought = 0
         self._failures: set[tuple[Label, str]] = set()
         self._others = 0
         self._most_labels = 0
@@ -100,14 +101,18 @@ class LabelRegistry:
         """For a forked child: the thread that held the lock may not be there."""
         self._lock = threading.Lock()
 
-    def label(self, label: Label, most: int) -> Label:
-        """The label itself if it has, or may still get, a place; else `OTHER_LABEL`."""
+    def label(self, label: Label, most: int, brought: bool = False) -> Label:
+        """The label itself if it has, or may still get, a place; else `OTHER_LABEL`.
+
+        Origins that only redirects led to, `brought`, get a quarter of the places at most.
+        """
         with self._lock:
             self._most_labels = max(self._most_labels, most)
             if label not in self._labels:
                 # OTHER_LABEL is in the set and takes no place.
-                if len(self._labels) > most:
+                if len(self._labels) > most or (brought and self._brought >= most // 4):
                     return OTHER_LABEL
+                self._brought += brought
                 self._labels.add(label)
             return label
 
@@ -267,9 +272,9 @@ class Counters:
         self.evicted = {"capacity": 0, "expired": 0, "memory": 0, "origin": 0}
         self.origins_evicted = {"idle": 0, "memory": 0, "origin_limit": 0}
 
-    def of_label(self, label: Label) -> LabelCounters:
+    def of_label(self, label: Label, brought: bool = False) -> LabelCounters:
         """The counts of that label, or of `OTHER_LABEL` where no more labels are to be had."""
-        label = _registry.label(label, self.max_labels)
+        label = _registry.label(label, self.max_labels, brought)
         counters = self._by_label.get(label)
         if counters is None:
             counters = self._by_label[label] = LabelCounters(label, labelled(label), self)

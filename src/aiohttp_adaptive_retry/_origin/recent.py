@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, overload
 
 from .counters import ErrorCatalogue
-from .registry import Origin
+from .origin import Origin
 from .window import OK
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -14,153 +13,29 @@ from typing import Final
 from yarl import URL
 
 from .._policy.adaptive import AdaptivePolicy
-from .._policy.asking import reconfigure
-from .._policy.protocol import Policy, State
+from .._policy.protocol import Policy
 from ..config import AdaptiveConfig
-from ..events import Listener
-from .counters import OTHER_LABEL, Counters, ErrorCatalogue, Faults, LabelCounters
+from ..events import Label, Listener
+from .counters import OTHER_LABEL, OTHER_NAME, Counters, ErrorCatalogue, Faults
 from .memory import MemoryGuard
+from .newcomers import Newcomers, can_be_label, is_too_long
+from .origin import Origin, UserPolicy
 from .waiting import WaitingCalls
 from .window import Window
 
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 # What one sweep looks at, at most; the next one goes on where it stopped.
 _SWEEP_LENGTH: Final = 64
-# Texts are the only thing recorded that is not a small number, so they are few.
-_MOST_TEXTS: Final = 100
+# The part of all places that may go to origins that only redirects led to.
+_SHARE_OF_BROUGHT: Final = 4
 
 
-class UserPolicy:
-    """A user's own policy, with what an origin's policy has beside the Protocol."""
-
-    __slots__ = ("arrive", "cancel", "outcome", "wake")
-
-    quiet_until: Final = -math.inf
-    is_troubled: Final = True
-    parked_calls: Final = 0
-    capacity: Final = 0.0
-
-    def __init__(self, policy: Policy) -> None:
-        self.arrive, self.outcome = policy.arrive, policy.outcome
-        self.wake, self.cancel = policy.wake, policy.cancel
-
-    def catch_up(self, successes: int) -> None:
-        """Since it is never quiet, no success is only written down."""
-
-    def succeeded(self, now: float, latency: float) -> None:
-        """It is told of outcomes."""
-
-    def state(self, now: float) -> State:
-        """What it knows is its own affair."""
-        return "healthy"
-
-    def tokens_at(self, now: float, successes: int) -> float:
-        """It has no budget that is known here."""
-        return 0.0
+def _name(scheme: str, host: str, port: int | None) -> str:
+    return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
 
 
-@dataclass(slots=True, eq=False)
-class Mood:
-    """What was told of an origin's state, while that is or lately was more than healthy."""
-
-    state: State
-    since: float
-    #: When the log's newest line about it was written, and whether that said "down".
-    line_at: float = -math.inf
-    line_is_down: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Origin:
-    """A scheme, host and port, and what is kept of it."""
-
-    key: str
-    scheme: str
-    host: str
-    port: int | None
-    config: AdaptiveConfig
-    policy: AdaptivePolicy | UserPolicy
-    window: Window
-    counters: LabelCounters
-    #: Told of its calls; the counters are the first of them.
-    listeners: tuple[Listener, ...]
-    #: Calls that began, and calls whose end was told: not those that ended on the fast path.
-    begun: int = 0
-    ended: int = 0
-    #: The policy's cursor on `window.fast_total`, and the sweeper's on `window.end`.
-    caught_up: int = 0
-    swept: int = 0
-    #: Texts of errors, if they are recorded: (number of the attempt, text), newest last.
-    texts: deque[tuple[int, str]] | None = None
-    #: Calls that got no further attempt, by reason; None while there are none.
-    suppressed: dict[str, int] | None = None
-    #: What was told of its state; None while there is nothing to tell.
-    mood: Mood | None = None
-    #: When the configuration was changed last, and what it was for calls from before.
-    changed_at: float = -math.inf
-    former: AdaptiveConfig | None = None
-
-    @property
-    def name(self) -> str:
-        """The origin as "scheme://host:port"; without what it has not got."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + ("" if self.port is None else f":{self.port}")
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have begun and not ended. The loop's thread."""
-        return self.begun - self.ended - self.window.fast_total
-
-    @property
-    def untold(self) -> int:
-        """Successes of the fast path that the policy has not been told of. Any thread."""
-        return max(0, self.window.fast_total - self.caught_up)
-
-    def retry_in(self, now: float) -> float | None:
-        """Seconds until a first attempt may be sent again, where the policy knows."""
-        # Only a policy that keeps first attempts back has an answer.
-        ask: Callable[[float], float | None] | None = getattr(self.policy, "retry_in", None)
-        return None if ask is None else ask(now)
-
-    def note_text(self, text: str) -> None:
-        """Keep the text of the newest attempt's error."""
-        if self.texts is None:
-            # Not before the first: an empty deque takes more than all the rest of an origin.
-            self.texts = deque(maxlen=_MOST_TEXTS)
-        self.texts.append((self.window.end - 1, text))
-
-    def reconfigure(self, config: AdaptiveConfig, now: float, pressure: bool) -> None:
-        """Go by another configuration; window and policy keep what they have."""
-        former, self.config = self.config, config
-        self.former, self.changed_at = former, now
-        reconfigure(self.policy, config)
-        if config.window_duration != former.window_duration:
-            self.window.set_duration(config.window_duration.total_seconds())
-        if pressure:
-            self.on_pressure(now)
-        elif config.window_size != self.window.size:
-            self.window.set_limit(config.window_size, now)
-        # The fast path comes by, and finds what is due.
-        self.window.lease_end = 0
-
-    # What a `Sweeper` asks for.
-
-    def sweep(self, now: float) -> None:
-        """Drop what has expired, and the arrays it stood in."""
-        self.window.expire(now)
-        self.window.compact()
-        while self.texts and self.texts[0][0] < self.window.start:
-            self.texts.popleft()
-
-    def on_pressure(self, now: float) -> None:
-        """Keep the newest attempts only, and no texts."""
-        self.texts = None
-        config = self.config
-        self.window.set_limit(min(config.window_size, config.pressure_window_size), now)
-
-    def on_relief(self, now: float) -> None:
-        """Let the window grow again."""
-        self.window.set_limit(self.config.window_size, now)
+def _label(host: str, port: int | None) -> Label:
+    return (host, port) if can_be_label(host) else OTHER_LABEL
 
 
 _NO_ORIGINS: Final[Mapping[str | None, Origin]] = MappingProxyType({})
@@ -175,6 +50,11 @@ class Registry:
     `clock` never raises. `config_of` says which configuration an origin has, by its name; without
     it all have `config`. `make_policy` makes the policy of a new origin, from its name
     "scheme://host:port". `listeners` are told of each origin's calls, after the counters.
+
+    A redirect can lead to any name, and a name can be of any length. So what only redirects led to
+    has no place, label or budget of its own before it has succeeded; until then all such names are
+    one origin, `_OTHER`, and names that are too long always are. Then they get a quarter of the
+    places and labels at most. Who has never succeeded is the first to go when the table is full.
     """
 
     def __init__(
@@ -203,22 +83,28 @@ class Registry:
         #: The same, or empty once there is an origin with a way: then places don't tell origins.
         self.direct: Mapping[str | None, Origin] = self.table
         self.newest: Origin | None = None
+        #: The origin `_OTHER`, once it is needed. It has no place in the table.
+        self.others: Origin | None = None
+        self.newcomers = Newcomers.of(config)
+        # Those in the table that have never succeeded, and those that only redirects led to.
+        self._unproven: dict[Origin, None] = {}
+        self._brought: dict[Origin, None] = {}
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def find(self, url: URL, way: str = "") -> Origin:
+    def find(self, url: URL, way: str = "", brought: bool = False) -> Origin:
         """The origin of a URL, made if need be; it is then the most recently used one.
 
         `way` tells what leads there, if that is not the network itself. Of two ways to one place
-        each is an origin, with one and the same name and label.
+        each is an origin, with one and the same name and label. `brought` by a redirect, a URL
+        whose origin is unknown belongs to `_OTHER`.
         """
         if way:
-            self.direct = _NO_ORIGINS
-            return self._find_slowly(url, f"{way} ")
+            return self._find_slowly(url, way, brought)
         origin = self.table.get(url.host_port_subcomponent)
         if origin is None or origin.scheme != url.scheme:
-            return self._find_slowly(url)
+            return self._find_slowly(url, way, brought)
         if origin is not self.newest:
             self.touch(origin)
         return origin
@@ -233,9 +119,33 @@ class Registry:
         # No other thread can come between, but in a build without a global lock.
         while True:
             try:
-                return list(self.table.values())
+                there = list(self.table.values())
             except RuntimeError:  # pragma: no cover
                 continue
+            return there if self.others is None else [*there, self.others]
+
+    def settle(self, origin: Origin, url: URL, way: str, status: int, by_name: bool) -> None:
+        """Note that a call to an origin that is not settled yet was answered, with no failure.
+
+        `by_name`: the call began there, and did not come by a redirect. `way`: as for `find`.
+        """
+        try:
+            if origin.is_shared:
+                # A redirect proves nothing: whoever sent the first one sends the next one too.
+                if status < 300 or status == 304:
+                    self._find_slowly(url, way, False, named=False)
+                return
+            self._unproven.pop(origin, None)
+            if not origin.proven:
+                origin.prove()
+            if by_name and not origin.named:
+                origin.named = True
+                self._brought.pop(origin, None)
+                if origin.counters.label == OTHER_LABEL:
+                    origin.move_to(self.counters.of_label(_label(origin.host, origin.port)))
+            origin.settled = origin.named
+        except Exception as fault:
+            self.counters.faults(fault)
 
     def reconfigure(self, config: AdaptiveConfig) -> None:
         """Go by another configuration; windows, policies and counts stay."""
@@ -248,13 +158,16 @@ class Registry:
         for origin in self.listed():
             origin.reconfigure(self._config_of(origin.name), now, self.guard.pressure)
         while len(self.table) > config.max_origins:
-            self._evict(self._least_recent(), "origin_limit")
+            self._evict(self._least_useful(), "origin_limit")
 
     def reset_after_fork(self) -> None:
         """Know no origin and have counted nothing: in a forked child no call runs."""
         self.table.clear()
-        self.direct, self.newest = self.table, None
+        self._unproven.clear()
+        self._brought.clear()
+        self.direct, self.newest, self.others = self.table, None, None
         self.waiting.reset()
+        self.newcomers.reset()
         self.counters.reset()
         self.counters.faults.count = 0
 
@@ -266,6 +179,8 @@ class Registry:
     def sweep(self, now: float) -> None:
         """Empty the windows of quiet origins, and let the idle ones go, from the oldest use on."""
         self.counters.cleanups["periodic"] += 1
+        if self.others is not None:
+            self.others.sweep(now)
         for _ in range(min(_SWEEP_LENGTH, len(self.table))):
             origin = next(iter(self.table.values()))
             origin.sweep(now)
@@ -282,7 +197,7 @@ class Registry:
         self.counters.cleanups["memory"] += 1
         for origin in self.listed():
             origin.on_pressure(now)
-            if not origin.in_flight and not len(origin.window):
+            if not origin.in_flight and not len(origin.window) and not origin.is_shared:
                 self._evict(origin, "memory")
 
     def on_relief(self, now: float) -> None:
@@ -290,7 +205,7 @@ class Registry:
         for origin in self.listed():
             origin.on_relief(now)
 
-    def _find_slowly(self, url: URL, way: str = "") -> Origin:
+    def _find_slowly(self, url: URL, way: str, brought: bool, named: bool = True) -> Origin:
         """An origin that is new, spelt in another way, or has the place of another scheme's."""
         scheme = sys.intern(url.scheme.lower())
         host = (url.raw_host or "").lower()
@@ -304,7 +219,7 @@ class Registry:
             place = host
         if way:
             # No host has a space in it.
-            place = way + place
+            place = f"{way} {place}"
         first = self.table.get(place)
         # No host has a slash in it.
         key = place if first is not None and first.scheme == scheme else f"{scheme}://{place}"
@@ -317,37 +232,88 @@ class Registry:
                 self.table[place] = known
             self.touch(known)
             return known
+        if default is None or port is not None:
+            default = port
+        if is_too_long(host) or (brought and self._is_stranger(scheme, host, default)):
+            if self.others is None:
+                self.others = self._made(OTHER_NAME, "", "", None)
+                self.others.window = _UnleasedWindow(self.others.window)
+            return self.others
         # Made before another has to go for it: a policy that can't be made costs nobody a place.
-        origin = self._made(key, scheme, host, default if port is None else port)
+        origin = self._made(key, scheme, host, default, named)
         # Room first: the table is never over its bound, not even for a moment.
+        if not named and len(self._brought) >= max(1, self.config.max_origins // _SHARE_OF_BROUGHT):
+            self._evict_one(self._idle(self._brought))
         if len(self.table) >= self.config.max_origins:
-            self._evict(self._least_recent(), "origin_limit")
-            self.counters.cleanups["origin_limit"] += 1
+            self._evict_one(self._least_useful())
         if place not in self.table:
             # The eviction may have made this place free.
             origin.key = place
+        if way:
+            self.direct = _NO_ORIGINS
         self.table[origin.key] = self.newest = origin
+        if named:
+            self._unproven[origin] = None
+        else:
+            self._brought[origin] = None
+            origin.prove()
         return origin
 
-    def _made(self, key: str, scheme: str, host: str, port: int | None) -> Origin:
-        name = f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
+    def _is_stranger(self, scheme: str, host: str, port: int | None) -> bool:
+        """Whether the application has not named an origin in its settings either."""
+        return self._config_of(_name(scheme, host, port)) is self.config
+
+    def _made(
+        self, key: str, scheme: str, host: str, port: int | None, named: bool = True
+    ) -> Origin:
+        name = _name(scheme, host, port)
+        if key == OTHER_NAME:
+            name = host = OTHER_NAME
         policy = self._make_policy(name)
         if not isinstance(policy, AdaptivePolicy):
             policy = UserPolicy(policy)
         config = self._config_of(name)
         window = Window(config.window_size, config.window_duration.total_seconds())
-        counters = self.counters.of_label((host, port) if host else OTHER_LABEL)
+        counters = self.counters.of_label(_label(host, port), brought=not named)
         listeners = (counters, *self._listeners)
         origin = Origin(key, scheme, host, port, config, policy, window, counters, listeners)
+        origin.named, origin.newcomers = named, self.newcomers
         if self.guard.pressure:
             origin.on_pressure(self.now())
         return origin
 
-    def _least_recent(self) -> Origin:
-        """The least recently used origin, one without a call in flight if such is near."""
-        oldest = next(iter(self.table.values()))
-        candidates = islice(self.table.values(), _SWEEP_LENGTH)
-        return next((origin for origin in candidates if not origin.in_flight), oldest)
+    def _least_useful(self) -> Origin:
+        """Who has to go when the table is full: one that is idle and never succeeded, if there is.
+
+        Then one that only redirects led to; then the least recently used one near that is well.
+        What is down or in debt is worth remembering.
+        """
+        for group in (self._unproven, self._brought):
+            if (found := self._idle(group)) is not None:
+                return found
+        now, needed = self.now(), min(1.0, self.config.budget_initial)
+        oldest, idle = next(iter(self.table.values())), None
+        for origin in islice(self.table.values(), _SWEEP_LENGTH):
+            if not origin.in_flight:
+                policy = origin.policy
+                if (
+                    policy.state(now) == "healthy"
+                    and policy.tokens_at(now, origin.untold) >= needed
+                ):
+                    return origin
+                idle = idle or origin
+        return idle or oldest
+
+    def _idle(self, group: dict[Origin, None]) -> Origin | None:
+        """The one of a group that was used least recently of the first few without a call."""
+        idle = (origin for origin in islice(group, _SWEEP_LENGTH) if not origin.in_flight)
+        return min(idle, key=lambda origin: origin.window.newest, default=None)
+
+    def _evict_one(self, origin: Origin | None) -> None:
+        """Let an origin go as there are too many."""
+        if origin is not None:
+            self._evict(origin, "origin_limit")
+            self.counters.cleanups["origin_limit"] += 1
 
     def _evict(self, origin: Origin, reason: str) -> None:
         """Let an origin go while its middleware lives on."""
@@ -358,7 +324,12 @@ class Registry:
         """Take an origin out of the table; what its window held counts as evicted."""
         # Another thread reads the totals first. In this order that thread may miss an origin for a
         # moment, and never counts one twice.
-        del self.table[origin.key]
+        if origin is self.others:
+            self.others = None
+        else:
+            del self.table[origin.key]
+        self._unproven.pop(origin, None)
+        self._brought.pop(origin, None)
         if self.newest is origin:
             self.newest = None
         window, evicted = origin.window, self.counters.evicted
@@ -374,6 +345,18 @@ class Registry:
         window.lease_end = 0
         origin.window = _EvictedWindow(evicted)
         origin.caught_up = origin.swept = 0
+
+
+class _UnleasedWindow(Window):
+    """A window of which every success is told."""
+
+    __slots__ = ()
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window.size, window.duration)
+
+    def renew_lease(self, end: int, until: float) -> None:
+        """Never: who succeeds gets a place of its own."""
 
 
 class _EvictedWindow(Window):

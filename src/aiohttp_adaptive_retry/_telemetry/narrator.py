@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .._origin.counters import Faults
-from .._origin.registry import Mood, Origin
+from .._origin.origin import Mood, Origin
 from .._policy.protocol import State
 from ..events import CallInfo, EventKind, RetryEvent
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 
-from .._origin.registry import Origin, Registry
+from .._origin.origin import Origin
+from .._origin.registry import Registry
 from .._policy.protocol import State
 from ..events import RESULTS
 from . import metrics
