@@ -287,9 +287,11 @@ class Runs:
                 del self.noted[key]
 
         def gone(reference: weakref.ref[ClientRequest]) -> None:
-            # The call's own variables go in a moment. Of a closed loop no call goes on.
-            with suppress(RuntimeError):
-                loop.call_soon(drop, reference)
+            run = self.noted.get(key)
+            if run is not None and run.request is reference and run.cell is not None:
+                # The call's own variables go in a moment. Of a closed loop no call goes on.
+                with suppress(RuntimeError):
+                    loop.call_soon(drop, reference)
 
         return weakref.ref(request, gone)
 
