@@ -246,17 +246,25 @@ async def test_a_queue_that_never_ends(serve: Serve, open_session: Open) -> None
     await asyncio.gather(holder, return_exceptions=True)
 
 
-async def test_a_post_in_the_queue_is_not_sent_again(serve: Serve, open_session: Open) -> None:
-    """As with every failure."""
+async def test_a_post_in_the_queue(serve: Serve, open_session: Open) -> None:
+    """Nothing of it was sent, so it queues again like a GET; `resend="never"` leaves it at that."""
     policy, clock = Listening(), Clock()
     server = await serve(slow(0.3))
-    session = crowded(policy, clock, open_session)
+    session = crowded(policy, clock, open_session, max_attempts=20)
+    first = asyncio.ensure_future(fetch(session, server.url))
+    await asyncio.sleep(0.05)
+    async with session.post(server.url, data=b"x") as answer:
+        assert answer.status == 200
+    assert await first == 200
+    assert (server.hits, clock.waits) == (2, [])
+
+    session = crowded(policy, clock, open_session, resend="never")
     first = asyncio.ensure_future(fetch(session, server.url))
     await asyncio.sleep(0.05)
     with pytest.raises(aiohttp.ConnectionTimeoutError):
         await session.post(server.url, data=b"x")
     assert await first == 200
-    assert server.hits == 1
+    assert server.hits == 3
 
 
 class Hanging(EverywhereHere):

@@ -12,7 +12,7 @@ from aiohttp.payload import Payload
 from .._call import Call
 from .._policy.protocol import AttemptOutcome
 from .classify import Classifier
-from .kept import KEPT_BYTES, answer_bytes, body_bytes, error_bytes
+from .kept import KEPT_BYTES, answer_bytes, body_bytes, error_bytes, without_frames
 from .pool import Queue
 from .replay import Run
 
@@ -62,7 +62,7 @@ class _HttpCall(Call):
         if not self.must_send:
             return result
         if isinstance(result, BaseException):
-            return result if self.brought <= KEPT_BYTES else None
+            return without_frames(result) if self.brought <= KEPT_BYTES else None
         done = result.connection is None and result.content.is_eof()
         return result if done and self.brought <= KEPT_BYTES else None
 

@@ -7,12 +7,14 @@ and a head has no length at all. So what is there is measured, after decoding.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from aiohttp import ClientResponse, payload
 from aiohttp.multipart import MultipartWriter
 
 from .body import IN_MEMORY
+
+_E = TypeVar("_E", bound=BaseException)
 
 #: The largest answer or exception that a waiting call keeps, bytes: an error page and its head.
 KEPT_BYTES: Final = 16 * 1024
@@ -52,6 +54,17 @@ def error_bytes(error: BaseException) -> int:
         size += _bytes_in(cause.args) + _bytes_in(tuple(cause.__dict__.values()))
         cause = cause.__cause__ or cause.__context__
     return size
+
+
+def without_frames(error: _E) -> _E:
+    """The same exception without the frames that it and its causes have passed."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            break
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _bytes_in(values: tuple[Any, ...]) -> int:
