@@ -18,6 +18,9 @@ from aiohttp.http_exceptions import (
     TransferEncodingError,
 )
 
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry.policy import FixedPolicy
+
 from ..kit.calls import books, is_idle, lavish, retrying
 from ..kit.clock import Clock
 from ..kit.faults import Action, close, endless, raw, reply
@@ -160,17 +163,20 @@ async def test_an_answer_that_is_not_retried_is_handed_back_unread(
     await is_idle(session)
 
 
-async def test_the_answer_of_an_empty_budget_is_handed_back_unread(
+async def test_the_answer_of_a_call_that_is_given_up_is_handed_back_unread(
     serve: Serve, open_session: Open
 ) -> None:
-    """Without a token for a retry nothing is waited for, and the answer is whole."""
+    """Without a retry nothing is waited for, and the answer is whole."""
     server = await serve(reply(503, HUGE))
     clock = Clock()
-    session = open_session(retry := retrying(clock, budget_initial=0.5), limit=1)
+    retry = AdaptiveRetryMiddleware(
+        policy=lambda origin: FixedPolicy(attempts=1), clock=clock, sleep=clock.sleep
+    )
+    session = open_session(retry, limit=1)
     async with session.get(server.url) as answer:
         assert (answer.status, await answer.read()) == (503, HUGE)
     assert (server.hits, clock.waits) == (1, [])
-    assert retry.snapshot().suppressed == {"budget_exhausted": 1}
+    assert retry.snapshot().suppressed == {"max_attempts": 1}
     books(retry, server.hits, failed_without_retry=1)
 
 
