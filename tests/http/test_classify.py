@@ -419,6 +419,8 @@ ELSEWHERE = {
     "_http/replay": {"ClientConnectorError", "ClientOSError", "ServerDisconnectedError"},
     # How the rest of an answer that is let go of ends says nothing more.
     "_http/release": {"ClientError"},
+    # What aiohttp itself raises for a closed session, where a call has nothing else to end with.
+    "_http/retries": {"ClientConnectionError"},
     # It is raised there, and judged like aiohttp's own.
     "_http/attempt": {"ServerTimeoutError"},
 }

@@ -101,8 +101,9 @@ async def test_attempts_never_exceed_the_limit(attempts: int) -> None:
         ([503], "GET", {"max_attempts": 1}, "failed_without_retry", "max_attempts"),
         ([503], "GET", {"retry_methods": ["POST"]}, "failed_without_retry", "not_idempotent"),
         ([503, 200], "POST", {"retry_methods": ["POST"]}, "retry_success", None),
-        ([503], "GET", {"budget_initial": 0}, "failed_without_retry", "budget_exhausted"),
-        ([503], "GET", {"budget_initial": 1}, "failed_after_retry", "budget_exhausted"),
+        ([429], "GET", {"budget_initial": 0}, "failed_without_retry", "budget_exhausted"),
+        ([429], "GET", {"budget_initial": 1}, "failed_after_retry", "budget_exhausted"),
+        ([503, 200], "GET", {"budget_initial": 0}, "retry_success", None),
         ([503], "GET", {"retry_statuses": [429]}, "first_success", None),
         ([REFUSED], "GET", {"max_attempts": 2}, "failed_after_retry", "max_attempts"),
         ([aiohttp.SocketTimeoutError()], "GET", {}, "failed_after_retry", "origin_down"),
@@ -233,7 +234,7 @@ async def test_a_cancelled_call_gives_its_token_back(moment: str) -> None:
 
 async def test_no_wait_is_begun_for_a_retry_that_cannot_be_paid() -> None:
     """The token is reserved before the wait: calls that wait together can't share one."""
-    rig = Rig([503], budget_initial=1, budget_floor=0, max_attempts=2, hold_cap=0)
+    rig = Rig([429], budget_initial=1, budget_floor=0, max_attempts=2, hold_cap=0)
     await asyncio.gather(*(rig.call() for _ in range(10)))
     assert rig.upstream.hits == 11
     assert len(rig.clock.waits) == 1

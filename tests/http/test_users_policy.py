@@ -268,9 +268,13 @@ async def test_no_wait_is_begun_that_the_deadline_would_cut(when: str) -> None:
 
 async def kept_during(wait: Wait, kind: str) -> bool:
     """Whether what a failed attempt came to is alive during the wait after it."""
+    is_large = kind.startswith("large ")
     alive: list[bool] = []
     steps: list[Any] = [Response(200)]
-    steps.append(Response(503) if kind == "response" else aiohttp.ServerDisconnectedError())
+    if kind.endswith("response"):
+        steps.append(large() if is_large else Response(503))
+    else:
+        steps.append(aiohttp.ServerDisconnectedError("e" * (20_000 if is_large else 20)))
     failed = weakref.ref(steps[-1])
 
     async def handler(request: ClientRequest) -> Any:
@@ -299,22 +303,31 @@ async def kept_during(wait: Wait, kind: str) -> bool:
     return is_alive
 
 
+def large() -> Response:
+    """An answer with a head of 20 kB."""
+    response = Response(503)
+    response.raw_headers = ((b"name", b"v" * 20_000),)  # type: ignore[attr-defined]
+    return response
+
+
+@pytest.mark.parametrize("committed", [True, False])
 @pytest.mark.parametrize("kind", ["response", "exception"])
-async def test_a_committed_wait_keeps_nothing_alive(kind: str) -> None:
-    """The call will be sent again, so what it has got is of no use. Without that word it is kept,
-    as the call may have to end with it."""
-    assert not await kept_during(Wait(1.0, committed=True), kind)
-    assert await kept_during(Wait(1.0), kind)
+async def test_a_wait_keeps_nothing_large_alive(kind: str, committed: bool) -> None:
+    """What is small is kept, as the call may have to end with it: when its session is closed. What
+    is large is let go of before the wait, and the call is sent again whatever comes."""
+    assert await kept_during(Wait(1.0, committed), kind)
+    assert not await kept_during(Wait(1.0, committed), f"large {kind}")
 
 
-async def test_a_committed_wait_gives_its_answer_back_before_the_wait() -> None:
-    """A parked call's answer is given back only when the retry is sent."""
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_large_answer_is_given_back_before_the_wait(committed: bool) -> None:
+    """One that is small is given back only when the retry is sent."""
     released: dict[bool, bool] = {}
-    for committed in (True, False):
-        first = Response(503)
+    for is_large in (True, False):
+        first = large() if is_large else Response(503)
 
         async def look(seconds: float) -> None:
-            released[committed] = first.released  # noqa: B023
+            released[is_large] = first.released  # noqa: B023
 
         policy = Scripted(outcome=Wait(1.0, committed))
         rig = rig_with([first, 200], {"policy": one(policy), "sleep": look})
