@@ -272,7 +272,7 @@ class CallDriver:
         if isinstance(action, Wait):
             if not 0.0 <= action.seconds < math.inf:
                 raise ValueError(f"seconds must be >= 0 and finite, got {action.seconds}")
-            if call.deadline is not None and action.seconds >= call.deadline - now:
+            if call.deadline is not None and now + action.seconds >= call.deadline:
                 if call.must_send and call.waited:
                     return SEND
                 reason = reason or "deadline"

@@ -20,6 +20,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry._http import replay
 
 from ..kit.clock import Clock
 from ..kit.fakes import Request, Response, Rig, Upstream
@@ -438,3 +439,17 @@ def test_one_object_serves_two_loops_one_after_the_other() -> None:
 def test_it_can_be_made_without_a_loop() -> None:
     """At import time, in a module's globals, where most people make it."""
     assert AdaptiveRetryMiddleware(clock=Clock()).snapshot().requests.total == 0
+
+
+async def test_a_session_at_the_address_of_an_earlier_one_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that makes a session for each call gets its own errors, and all calls are sent."""
+    # Everything stands at one address.
+    monkeypatch.setattr(replay, "id", lambda value: 1, raising=False)
+    rig = Rig([REFUSED, 200], max_attempts=1)
+    with pytest.raises(aiohttp.ClientOSError):
+        await rig.call()
+    response = await rig.call()
+    assert response.status == 200
+    assert rig.upstream.hits == 2

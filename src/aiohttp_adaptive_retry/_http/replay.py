@@ -126,6 +126,8 @@ class Run:
     cell: CellType | None
     task: weakref.ref[asyncio.Task[Any]] | None
     request: weakref.ref[ClientRequest]
+    #: Another session may come to stand at the same address.
+    session: weakref.ref[aiohttp.ClientSession]
     #: The next run has come; `request` is that run's.
     repeated: bool = False
     #: The key that we have given the call, and the name of the origin that the key is for.
@@ -227,6 +229,7 @@ class Runs:
         if cell is None:
             method = "" if run.parts is None else request.method
             is_next = run.target == _target(request, request.original_url, method)
+            is_next = is_next and run.session() is request.session
             if run.is_over(now) or (run.repeated and run.request() is not request):
                 # The task has gone on to another call.
                 del self.noted[key]
@@ -273,7 +276,8 @@ class Runs:
             key = id(current)
             task = weakref.ref(current, lambda _: noted.pop(key, None))
         request_ref = self._watched(request, key)
-        run = Run(now, started, sent, parts, target, cell, task, request_ref)
+        session = weakref.ref(request.session)
+        run = Run(now, started, sent, parts, target, cell, task, request_ref, session)
         run.idempotency_key = idempotency_key
         noted[key] = run
 
