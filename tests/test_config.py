@@ -93,7 +93,8 @@ def bad_values() -> list[tuple[str, Any]]:
     no_exceptions: list[Any] = ["OSError", 5, None, OSError(), int, BaseException]
     cases += [("retry_exceptions", [value]) for value in no_exceptions]
     cases += [("retry_exceptions", ValueError), ("retry_exceptions", [TimeoutError])]
-    cases += [("resend", value) for value in ("", "always", "Proven", b"never", 0, False, [])]
+    no_resends: list[Any] = ["", "always", "Proven", b"never", 0, False, []]
+    cases += [("resend", value) for value in no_resends]
     for name in FIELDS:
         cases += [(name, value) for value in ("1", [object()], object(), {}.keys)]
         if name not in FLAGS:

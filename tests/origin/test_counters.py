@@ -66,6 +66,9 @@ class Told:
     state = None
     label = ("a.example", 443)
     resends = 0
+    origin_name = "https://a.example:443"
+    method = "GET"
+    error_types = ()
 
 
 CALL: CallInfo = Told()
