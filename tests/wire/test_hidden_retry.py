@@ -12,6 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
+from aiohttp_adaptive_retry import AdaptiveRetryMiddleware
+from aiohttp_adaptive_retry.policy import Action as PolicyAction
+from aiohttp_adaptive_retry.policy import AttemptOutcome, CallView, FixedPolicy, GiveUp
+
 from ..kit.calls import books, is_idle, lavish, retrying
 from ..kit.clock import Clock
 from ..kit.faults import Action, FaultServer, close, redirect, reply, reset
@@ -89,19 +93,41 @@ async def test_an_upload_is_not_sent_behind_our_back(
     books(retry, 2, failed_after_retry=1)
 
 
+class Refusing(FixedPolicy):
+    """Gives every failed call up for want of budget."""
+
+    def outcome(self, now: float, call: CallView, outcome: AttemptOutcome) -> PolicyAction:
+        return super().outcome(now, call, outcome) if outcome.ok else GiveUp("budget_exhausted")
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_an_empty_budget_is_not_overdrawn_by_aiohttp(
+async def test_a_policy_that_refuses_is_not_overruled_by_aiohttp(
     fault: Action, serve: Serve, open_session: Open
 ) -> None:
     """Every refusal to retry holds on the wire, not only `max_attempts`."""
     server = await serve(fault)
-    session = open_session(retry := retrying(budget_initial=0.0, budget_floor=0.0))
+    session = open_session(retry := AdaptiveRetryMiddleware(policy=lambda origin: Refusing()))
     for _ in range(3):
         with pytest.raises(LOST):
             await session.get(server.url)
     assert server.hits == 3
     assert retry.snapshot().suppressed == {"budget_exhausted": 3}
     books(retry, 3, failed_without_retry=3)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_an_empty_budget_is_not_overdrawn_by_aiohttp(
+    fault: Action, serve: Serve, open_session: Open
+) -> None:
+    """Calls without a token look for themselves, and the server receives nothing beyond that."""
+    server = await serve(fault)
+    session = open_session(retry := retrying(budget_initial=0.0, budget_floor=0.0))
+    for sent in (4, 5, 6):  # The first call looks thrice; then the origin is known to be down.
+        with pytest.raises(LOST):
+            await session.get(server.url)
+        assert server.hits == sent
+    assert retry.snapshot().suppressed == {"budget_exhausted": 1, "origin_down": 2}
+    books(retry, 6, failed_after_retry=1, failed_without_retry=2)
 
 
 async def test_a_stale_connection_is_one_request_with_one_attempt(
