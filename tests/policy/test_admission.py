@@ -66,6 +66,18 @@ def test_a_held_call_probes_when_it_is_time_to() -> None:
     assert call.state is None
 
 
+def test_a_call_has_one_allowance_of_holding() -> None:
+    """What it was held for before its first attempt is held less after it."""
+    bench = admitting()
+    assert bench.arrive() is SEND
+    call = bench.view(8.0)
+    held, _ = bench.held(bench.arrive(call), call)
+    assert held > 0.0
+    bench.fail(call=call)
+    allowed = bench.config.hold_share * (8.0 - held)
+    assert call.state.hold_until - bench.clock.now == pytest.approx(allowed - held, abs=0.02)
+
+
 def test_held_calls_go_at_a_pace_when_it_is_over() -> None:
     """One for each success, and some more for each that was let go."""
     bench = admitting(hold_share=1.0)

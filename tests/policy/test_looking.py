@@ -16,7 +16,7 @@ from aiohttp_adaptive_retry import AdaptiveConfig
 from aiohttp_adaptive_retry._policy.tuning import TUNING
 from aiohttp_adaptive_retry.policy import Action, AttemptOutcome, Wait
 
-from .bench import ANSWERED, OVERLOADED, REFUSED
+from .bench import ANSWERED, OVERLOADED, REFUSED, TIMED_OUT, Bench
 from .crowd import Crowd, refuses
 from .driving import Call, tuned
 
@@ -191,3 +191,24 @@ def test_no_call_is_held_beyond_its_share(
     if time is None or time > TUNING.told_most:
         longest = min(config.hold_cap, TUNING.untold_hold, config.hold_share * TUNING.untold)
     assert all(held <= longest + 0.002 for held in held_until.values())
+
+
+@pytest.mark.parametrize("serial", [True, False])
+@pytest.mark.parametrize(
+    "failure", [REFUSED, ANSWERED, OVERLOADED, TIMED_OUT], ids=lambda failure: failure.error_type
+)
+def test_nobody_waits_longer_than_the_longest_backoff_where_nothing_is_held(
+    serial: bool, failure: AttemptOutcome
+) -> None:
+    """With `hold_cap=0` a call looks soon or not at all, also while others' looks lie ahead."""
+    bench = Bench({"backoff_base": 0.1, "backoff_cap": 0.3, "hold_cap": 0.0})
+    if serial:
+        bench.serial()
+    actions = []
+    for _ in range(10):
+        bench.lose(failure)
+        actions += [bench.fail(failure, bench.view(2.4)) for _ in range(10)]
+        bench.clock.now += 0.1
+    waits = [action.seconds for action in actions if isinstance(action, Wait)]
+    assert waits or failure is TIMED_OUT
+    assert all(seconds <= 0.3 for seconds in waits)
