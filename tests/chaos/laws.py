@@ -21,9 +21,10 @@ __all__ = ("SENT_AGAIN", "obey", "obey_at_each_hop")
 SENT_AGAIN = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
-#: A look for oneself takes no token. The first comes after so many seconds of trouble, and each
-#: other one when the trouble is three times as old.
-_FIRST_LOOK = 0.4
+#: A look for oneself takes no token. The first comes after a usual backoff, which may be next to
+#: nothing, and the second after so many seconds of trouble. Each other one comes when the trouble
+#: is three times as old.
+_SECOND_LOOK = 0.4
 _NEXT_LOOK = 3.0
 #: What each retry that mends adds to what a success earns, and the most that one earns.
 _STEP = 0.02
@@ -186,8 +187,10 @@ def _waste_is_paid_for(world: World) -> None:
 
 def _looks(since: float | None, now: float) -> int:
     """The most calls that look for themselves in a time in which nothing succeeds."""
-    age = 0.0 if since is None else now - since
-    return 0 if age < _FIRST_LOOK else 1 + int(math.log(age / _FIRST_LOOK, _NEXT_LOOK) + 1e-6)
+    if since is None:
+        return 0
+    age = now - since
+    return 1 if age < _SECOND_LOOK else 2 + int(math.log(age / _SECOND_LOOK, _NEXT_LOOK) + 1e-6)
 
 
 def _nothing_is_held(world: World) -> None:

@@ -59,7 +59,7 @@ WAYS = {
     ),
     "held for news": Way(("refused", "refused", "refused", OK), ends=(200,), paid=1),
     "held in vain": Way(("refused",), ends=("ClientConnectorError",), paid=1),
-    "held with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,)),
+    "held with an answer": Way((*DOWN, "503"), before=len(DOWN), ends=(503,), paid=0),
     "arrival of an answer to be kept": Way(("RST", "RST", "503, half a body", OK), before=2),
     "admission": Way((*DOWN, OK), config={"admission": True}, before=len(DOWN)),
     "admission refused": Way(
