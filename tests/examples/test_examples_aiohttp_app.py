@@ -27,15 +27,18 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def application(upstream: str) -> Iterator[int]:
-    """The example on a port of its own; it must end well when it is interrupted."""
+def application(upstream: str, *, complains: str = "") -> Iterator[int]:
+    """The example on a port of its own; it must end well when it is interrupted.
+
+    `complains` is all that it may write to stderr.
+    """
     port = free_port()
     with started("aiohttp_app.py", upstream, "--port", str(port)) as process:
         assert eventually(lambda: accepts(port))
         yield port
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
-        assert (process.returncode, errors) == (0, "")
+        assert (process.returncode, errors) == (0, complains)
 
 
 def test_requests_are_proxied_retried_and_counted() -> None:
@@ -62,8 +65,10 @@ def test_one_session_serves_all_requests() -> None:
 
 
 def test_a_dead_upstream_is_a_bad_gateway() -> None:
-    """The client of the proxy gets 502 and the kind of error, not a traceback."""
-    with application(f"http://127.0.0.1:{free_port()}") as port:
+    """The client of the proxy gets 502 and the kind of error. The log has a line, no traceback."""
+    upstream = f"http://127.0.0.1:{free_port()}"
+    told = f"{upstream} is down: nothing succeeds there\n"
+    with application(upstream, complains=told) as port:
         assert get(port, "/proxy/") == (502, "upstream: ClientConnectorError\n")
 
 

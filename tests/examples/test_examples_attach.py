@@ -26,11 +26,15 @@ def test_a_failure_is_mended_and_shown() -> None:
 
 
 def test_a_dead_address_and_nonsense_stop_nobody_else() -> None:
-    """URLs that fail are named with their error's type, the others are fetched; exit code 1."""
-    dead = f"http://127.0.0.1:{free_port()}/"
+    """URLs that fail are named with their error's type, the others are fetched; exit code 1.
+
+    The log tells once that the dead address is down.
+    """
+    origin = f"http://127.0.0.1:{free_port()}"
+    dead = f"{origin}/"
     with ScriptedServer() as server:
         done = run("attach.py", dead, "no url", server.url, "http://[broken")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (1, f"{origin} is down: nothing succeeds there\n")
     assert f"failed  ClientConnectorError  {dead}\n" in done.stdout
     assert "failed  InvalidUrlClientError  no url\n" in done.stdout
     assert "http://[broken\n" in done.stdout
