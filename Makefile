@@ -27,7 +27,7 @@ help:
 	@echo "make demo              a minute of faults, outage and recovery, live (SECONDS=, URL=)"
 	@echo "make test              all tests (PYTEST_ARGS=, XDIST=)"
 	@echo "make test-oldest       tests with the oldest supported dependencies (TESTS=)"
-	@echo "make test-pythons      most tests, on every newer Python that is here (ACROSS=)"
+	@echo "make test-pythons      most tests, on every newer Python that is here (ACROSS=, NEWER=)"
 	@echo "make aiohttp-tests     aiohttp's own client tests, with our middleware in every session"
 	@echo "make lint              ruff"
 	@echo "make types             mypy --strict"
@@ -85,7 +85,7 @@ test-oldest:
 # which only httpbin wants, is another one there.
 ACROSS ?= tests/test_*.py tests/policy tests/origin tests/http tests/telemetry tests/wire tests/memory src
 test-pythons:
-	@set -e; for python in $$($(PYTHON) -m tools.pythons); do \
+	@set -e; for python in $(or $(NEWER),$$($(PYTHON) -m tools.pythons)); do \
 	  venv=.venv-$$(basename "$$(dirname "$$(dirname "$$python")")"); \
 	  mkdir -p "$$venv"; grep -v '^greenlet=' $(CONSTRAINTS) > "$$venv/constraints.txt"; \
 	  $(MAKE) test PYTHON="$$python" VENV="$$venv" CONSTRAINTS="$$venv/constraints.txt" \
