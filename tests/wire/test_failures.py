@@ -326,7 +326,7 @@ async def test_a_bad_url_never_comes_to_the_middleware(url: str, open_session: O
 @pytest.fixture
 def short() -> aiohttp.ClientTimeout:
     """A deadline that is real, and as short as can be told apart from at once."""
-    return aiohttp.ClientTimeout(total=0.2)
+    return aiohttp.ClientTimeout(total=0.4)
 
 
 async def test_a_total_timeout_while_waiting_for_an_answer_is_final(
