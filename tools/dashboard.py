@@ -314,6 +314,16 @@ ROWS: dict[str, list[Panel]] = {
             Query(f"sum({level('faults_total', PROCESS)}) or vector(0)", "faults"),
             width=8,
         ),
+        lines(
+            "Requests that left the middleware out",
+            "Requests whose own list of middlewares has none of ours, per second; seen where `attach` or `instrument` is used.",
+            Query(
+                f"sum(rate({level('bypassed_total', PROCESS)}[$__rate_interval])) or vector(0)",
+                "requests",
+            ),
+            unit="reqps",
+            width=8,
+        ),
     ],
 }
 

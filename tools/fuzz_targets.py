@@ -237,8 +237,11 @@ def deciding(data: bytes) -> None:
 def _paid(
     policy: AdaptivePolicy, state: CallState, heard: float, now: float, action: Action
 ) -> None:
-    """A retry has its tokens, unless it looks after a silence, or callers wait for answers."""
-    if isinstance(action, GiveUp) or state.price or policy.callers.wait:
+    """A retry has its tokens, unless callers wait for their answers, or it looks."""
+    if isinstance(action, GiveUp) or state.paid or policy.callers.wait:
+        return
+    if heard <= policy.outage.failing_since:
+        # The first look of a trouble.
         return
     at = now + (action.seconds if isinstance(action, Wait) else 0.0)
     assert at - heard >= 0.99 * TUNING.look_least
@@ -267,13 +270,13 @@ def _check(policy: AdaptivePolicy, calls: list[_Call]) -> None:
     unsent = [call for call in calls if isinstance(call.state, Arrival)]
     assert policy.parked_calls == sum(state.held for state in failed) + len(unsent)
     assert policy.callers.pending == len(failed)
-    assert not any(state.held and state.price for state in failed)
+    assert not any(state.held and state.paid for state in failed)
 
 
 def _end(policy: AdaptivePolicy, calls: list[_Call], now: float, call: _Call) -> None:
     """A call is over: what it reserved is back or spent, it is not held, and stays so."""
     for _ in range(2):
-        assert call.state is None or not (call.state.price or call.state.held)
+        assert call.state is None or not (call.state.paid or call.state.held)
         tokens = policy._flow.tokens
         policy.cancel(now, call)
         assert policy._flow.tokens == tokens

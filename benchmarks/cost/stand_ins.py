@@ -79,10 +79,11 @@ def refused(request: ClientRequest) -> ClientConnectorError:
 class LightRequest:
     """A request in a tenth of the time: for a million hosts, where only its memory matters."""
 
-    __slots__ = ("__weakref__", "body", "headers", "method", "session", "url")
+    __slots__ = ("__weakref__", "body", "headers", "method", "response", "session", "url")
 
     def __init__(self, url: URL, session: ClientSession, method: str = "GET") -> None:
         self.url = url
+        self.response = None
         self.session = session
         self.method = method
         self.body = b""

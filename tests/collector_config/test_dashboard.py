@@ -109,7 +109,9 @@ def test_a_query_asks_for_what_was_chosen(panel: Mapping[str, Any]) -> None:
             if ":" not in name:
                 assert 'instance=~"$instance"' in matchers
             per_origin = "server_address" in matchers
-            labelled = re.search(r"memory_(usage|limit)|cleanups|evicted|origins|pressure", name)
+            labelled = re.search(
+                r"memory_(usage|limit)|cleanups|evicted|origins|pressure|bypassed", name
+            )
             assert (
                 per_origin
                 or labelled

@@ -141,8 +141,6 @@ def test_the_reasons() -> None:
         "origin_down",
         "deadline",
         "budget_exhausted",
-        "observed",
-        "disabled",
     }
 
 
